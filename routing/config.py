@@ -1,0 +1,107 @@
+"""What the router is told: providers, models, chains and its numbers. Frozen, checked, plain data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+Protocol = Literal["openai-chat"]
+ToolCalling = Literal["native", "constrained", "none"]
+"""How a model calls tools: by the provider's own means; by a JSON schema that every step is held to (for
+models that are too weak to do it freely); or not at all."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelCard(_Frozen):
+    """What is known of one model at one provider."""
+
+    id: str
+    """The provider's own name for it."""
+    quality: float | None = Field(default=None, ge=0, le=1)
+    """Prior of answer quality, 0..1 (see `routing/data/README.md`); None = unknown."""
+    context_window: int | None = Field(default=None, gt=0)
+    """Tokens, prompt and answer together; None = unknown."""
+    max_output: int | None = Field(default=None, gt=0)
+    """Tokens; None = unknown."""
+    tools: bool | None = None
+    vision: bool | None = None
+    json_schema: bool | None = None
+    tool_calling: ToolCalling | None = None
+    """None = as the provider says."""
+    input_price: float | None = Field(default=None, ge=0)
+    """US dollars per million prompt tokens; None = unknown."""
+    output_price: float | None = Field(default=None, ge=0)
+    """US dollars per million answer tokens; None = unknown."""
+    tokens_per_second: float | None = Field(default=None, gt=0)
+    """Answer speed, prior; None = unknown."""
+    ttft_seconds: float | None = Field(default=None, ge=0)
+    """Time to the first token, prior; None = unknown."""
+
+
+class ProviderSpec(_Frozen):
+    """One provider as a row of data."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")
+    display_name: str = ""
+    protocol: Protocol = "openai-chat"
+    base_url: str
+    """Including the version part: `https://api.example.com/v1`."""
+    api_key: SecretStr | None = None
+    """None = the provider takes requests without a key."""
+    tier: Literal["free", "trial", "paid", "local", "oauth"] = "paid"
+    models: tuple[ModelCard, ...] = ()
+    """Empty = whatever the provider lists."""
+    tool_calling: ToolCalling = "native"
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Fixed further headers."""
+    unsupported: frozenset[str] = frozenset()
+    """Request fields this provider refuses; they are left out and named in `RouteDecision.dropped`."""
+    stream_usage: bool = True
+    """Whether `stream_options.include_usage` is understood."""
+
+    @property
+    def is_local(self) -> bool:
+        return self.tier == "local"
+
+
+class ChainLink(_Frozen):
+    """One candidate of an alias, tried in the order given."""
+
+    provider: str
+    model: str
+
+
+class FallbackConfig(_Frozen):
+    """When the next candidate is tried."""
+
+    on_rate_limit: bool = True
+    on_context_window: bool = True
+    on_error: bool = True
+
+
+class RouterConfig(_Frozen):
+    """The router's numbers (DESIGN section 2)."""
+
+    num_retries: Annotated[int, Field(ge=0, le=3)] = 3
+    """Further attempts on the same provider."""
+    timeout: Annotated[float, Field(gt=0)] = 120.0
+    """Seconds for one call, all attempts together."""
+    retry_after_seconds: Annotated[float, Field(ge=0)] = 60.0
+    """Cool-down where a 429 names none, in seconds."""
+    free_only: bool = False
+    """Whether only free and local models are eligible."""
+    detect_local: bool = True
+    """Whether servers on localhost are looked for when nothing is configured."""
+
+
+class RoutingConfig(_Frozen):
+    """Everything the router is told; a change of it makes a new pool."""
+
+    providers: tuple[ProviderSpec, ...] = ()
+    aliases: dict[str, tuple[ChainLink, ...]] = Field(default_factory=dict)
+    fallbacks: FallbackConfig = FallbackConfig()
+    router: RouterConfig = RouterConfig()

@@ -1,0 +1,121 @@
+"""The router's own words: OpenAI's chat shape, as plain data.
+
+Bodies stay dictionaries, as they came in and as they go out: nothing is lost that we do not know, tool
+arguments pass byte-exact, and no model object is built per streamed chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NotRequired, TypedDict
+
+Quality = Literal["fastest", "balanced", "best_quality"]
+
+
+class FunctionCall(TypedDict):
+    name: str
+    arguments: str
+    """JSON text, exactly as the model wrote it."""
+
+
+class ToolCall(TypedDict):
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class ChatMessage(TypedDict):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: NotRequired[str | list[dict[str, Any]] | None]
+    name: NotRequired[str]
+    tool_calls: NotRequired[list[ToolCall]]
+    tool_call_id: NotRequired[str]
+
+
+class Usage(TypedDict):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One chat completion to be had from any suitable model."""
+
+    body: Mapping[str, Any]
+    """An OpenAI chat completion body (`messages`, `tools`, ...), without `model` and `stream`."""
+    model: str = "auto"
+    """`auto`, an alias, `provider/model` or a bare model id; with `provider`, the provider's own id."""
+    provider: str | None = None
+    """If given, only this provider is used; there is no fail-over to another."""
+    quality: Quality = "balanced"
+
+    @property
+    def messages(self) -> list[ChatMessage]:
+        messages: list[ChatMessage] = self.body["messages"]
+        return messages
+
+    @property
+    def wants_tools(self) -> bool:
+        return bool(self.body.get("tools"))
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one candidate that did not give the answer."""
+
+    provider: str
+    model: str
+    reason: str
+    """One sentence, safe to show: keys are redacted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDecision:
+    """Who answered, and what was tried before."""
+
+    provider: str
+    model: str
+    failed: tuple[Attempt, ...] = ()
+    dropped: tuple[str, ...] = ()
+    """Request fields that this provider does not take and that were left out."""
+
+    @property
+    def name(self) -> str:
+        """`provider/model`."""
+        return f"{self.provider}/{self.model}"
+
+    @property
+    def attempts(self) -> int:
+        return len(self.failed) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCompletion:
+    """A whole answer."""
+
+    data: dict[str, Any]
+    """The OpenAI chat completion object, checked: `choices` holds at least one message."""
+    decision: RouteDecision
+
+    @property
+    def message(self) -> dict[str, Any]:
+        message: dict[str, Any] = self.data["choices"][0]["message"]
+        return message
+
+
+@dataclass(frozen=True, slots=True)
+class ChatChunk:
+    """One piece of a streamed answer."""
+
+    raw: bytes
+    """The JSON text as the provider sent it, to be forwarded."""
+    data: dict[str, Any]
+    """The same, decoded: an OpenAI chat completion chunk."""
+
+    @property
+    def delta(self) -> dict[str, Any]:
+        """The first choice's delta; empty for a chunk that only carries usage."""
+        choices = self.data.get("choices") or [{}]
+        return choices[0].get("delta") or {}

@@ -1,0 +1,17 @@
+"""Errors of the tools room. Each message is written for the model: what happened, what is allowed."""
+
+
+class ToolError(Exception):
+    """The call cannot be done. The message goes back to the model, prefixed with `Error: `."""
+
+
+class UnknownTool(ToolError):
+    """No tool has that name."""
+
+
+class InvalidArguments(ToolError):
+    """The arguments do not fit the tool's schema."""
+
+
+class StaleFile(ToolError):
+    """The file is no longer what the effect was planned against: somebody else changed it."""
