@@ -1,0 +1,80 @@
+"""Errors of the checkpoints room, grouped by what the caller can do.
+
+CheckpointError
+  DatabaseUnusable       -> mend the file or the URL named in the message
+  ThreadNotFound         -> another thread id (also another principal's: nobody learns that it exists)
+  ThreadBusy             -> wait for the run that is under way
+  QuestionOpen           -> answer the question first
+  NotWaiting             -> nothing waits for that answer
+  AlreadyAnswered        -> too late: another answer was taken
+  KeyReused              -> a new Idempotency-Key for a new request
+  LeaseLost              -> stop: somebody else runs this thread now
+"""
+
+from __future__ import annotations
+
+
+class CheckpointError(Exception):
+    """Something that the store refuses; the message says what to do."""
+
+
+class DatabaseUnusable(CheckpointError):
+    """The database cannot be opened, or was written by a newer version."""
+
+
+class ThreadNotFound(CheckpointError):
+    """There is no such thread, or it belongs to somebody else."""
+
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(f"There is no thread {thread_id[:64]!r}.")
+
+
+class ThreadBusy(CheckpointError):
+    """A run is under way on this thread."""
+
+    retry_after = 2.0
+    """Seconds after which a further try makes sense."""
+
+    def __init__(self, message: str = "A run is under way on this thread; wait for it or cancel it.") -> None:
+        super().__init__(message)
+
+
+class QuestionOpen(CheckpointError):
+    """The thread waits for an answer, so it takes no new instruction."""
+
+    def __init__(self, tool_call_id: str, question: str) -> None:
+        super().__init__(
+            f"The thread waits for an answer to {question[:200]!r} (tool_call_id {tool_call_id}). "
+            "Answer it with POST /v1/agents/resume, or cancel it."
+        )
+        self.tool_call_id = tool_call_id
+
+
+class NotWaiting(CheckpointError):
+    """No open question has that tool_call_id."""
+
+    def __init__(self, tool_call_id: str) -> None:
+        super().__init__(f"The thread has no open question {tool_call_id[:64]!r}.")
+
+
+class AlreadyAnswered(CheckpointError):
+    """The question was answered before, otherwise; the first answer stands."""
+
+    def __init__(self, tool_call_id: str) -> None:
+        super().__init__(
+            f"Question {tool_call_id[:64]!r} has been answered already; the first answer stands."
+        )
+
+
+class KeyReused(CheckpointError):
+    """The Idempotency-Key came with another body before."""
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used for another request; use a new key for a new one.")
+
+
+class LeaseLost(CheckpointError):
+    """This process no longer holds the thread."""
+
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(f"Thread {thread_id!r} was taken over by another process.")
