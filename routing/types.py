@@ -80,6 +80,9 @@ class RouteDecision:
     failed: tuple[Attempt, ...] = ()
     dropped: tuple[str, ...] = ()
     """Request fields that this provider does not take and that were left out."""
+    input_price: float | None = None
+    """US dollars per million prompt tokens; None = unknown. Likewise for the answer."""
+    output_price: float | None = None
 
     @property
     def name(self) -> str:
@@ -89,6 +92,12 @@ class RouteDecision:
     @property
     def attempts(self) -> int:
         return len(self.failed) + 1
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """US dollars at list prices; None when a price is not known."""
+        if self.input_price is None or self.output_price is None:
+            return None
+        return (prompt_tokens * self.input_price + completion_tokens * self.output_price) / 1e6
 
 
 @dataclass(frozen=True, slots=True)

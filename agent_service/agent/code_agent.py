@@ -1,0 +1,210 @@
+"""The agent as others see it: instructions and answers in, runs and their outcomes out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+import orjson
+
+from agent_service import events
+from agent_service.agent.approvals import AnswerUnclear, read_answer
+from agent_service.agent.contract import (
+    CodeAgentRequest,
+    CodeAgentResponse,
+    ResumeRequest,
+)
+from agent_service.agent.errors import InvalidRequest, RunCancelled
+from agent_service.agent.feed import EventFeed
+from agent_service.agent.supervisor import ActiveRun, RunSupervisor
+from checkpoints.errors import ThreadBusy, ThreadNotFound
+from checkpoints.journal import Change
+from checkpoints.runs import Finished, IdempotencyKey, NewThread
+from checkpoints.stores import Stores
+from checkpoints.threads import ThreadRecord
+from tools.project import ProjectRefused
+from tools.workspace import Workspace
+
+CANCEL_SECONDS = 20.0
+"""How long a cancel waits for the tools under way."""
+TITLE_LENGTH = 80
+
+
+class Caller(Protocol):
+    """Who asks: owns the threads, and may be limited to some folders."""
+
+    @property
+    def name(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadView:
+    """A thread, and what its latest run came to."""
+
+    record: ThreadRecord
+    response: CodeAgentResponse | None
+    """None while a run goes on."""
+    last_response: CodeAgentResponse | None
+    """Of the latest run that ended."""
+
+
+class CodeAgent:
+    """Starts, resumes, shows and cancels. Use it with `async with`."""
+
+    def __init__(
+        self,
+        supervisor: RunSupervisor,
+        stores: Stores,
+        feed: EventFeed,
+        open_project: Callable[[Caller, str], Path],
+    ) -> None:
+        self._supervisor = supervisor
+        self._stores = stores
+        self._open_project = open_project
+        self.feed = feed
+
+    async def invoke(
+        self, caller: Caller, request: CodeAgentRequest, raw: bytes, key: IdempotencyKey | None = None
+    ) -> ActiveRun | Finished:
+        """Start a run for an instruction, on a new thread or a known one.
+
+        `raw` is the request's body, to be echoed. Raises InvalidRequest and what `RunStore.begin` raises.
+        """
+        thread_id = request.thread_id or str(uuid4())
+        new = await self._new_thread(caller, thread_id, request)
+        run = await self._stores.runs.begin(caller.name, thread_id, _new_id(), raw, new, key)
+        if isinstance(run, Finished):
+            return run
+        started = events.RunStarted(thread_id=thread_id, run_id=run.run_id, instruction=request.instruction)
+        self.feed.publish(started)
+        return self._supervisor.start(run)
+
+    async def resume(
+        self, caller: Caller, request: ResumeRequest, raw: bytes, key: IdempotencyKey | None = None
+    ) -> ActiveRun | Finished:
+        """Take an answer and go on. Raises InvalidRequest (unclear) and what `RunStore.answer` raises."""
+        await self._check_answer(caller, request)
+        run = await self._stores.runs.answer(
+            caller.name,
+            request.thread_id,
+            _new_id(),
+            raw,
+            request.tool_call_id,
+            request.human_response,
+            caller.name,
+            key,
+        )
+        if isinstance(run, Finished):
+            return run
+        ids = {"thread_id": run.thread_id, "run_id": run.run_id}
+        instruction = orjson.loads(await self._stores.runs.request(run.turn_id))["instruction"]
+        self.feed.publish(events.RunStarted(**ids, instruction=instruction))
+        self.feed.publish(
+            events.QuestionAnswered(
+                **ids, tool_call_id=request.tool_call_id, answer=request.human_response, by=caller.name
+            )
+        )
+        return self._supervisor.start(run)
+
+    async def thread(self, caller: Caller, thread_id: str) -> ThreadView:
+        """The thread as it stands. Raises ThreadNotFound."""
+        record = await self._stores.threads.get(caller.name, thread_id)
+        response = _response(await self._stores.runs.response(record.run_id))
+        return ThreadView(
+            record, response, response or _response(await self._stores.runs.last_response(thread_id))
+        )
+
+    async def threads(
+        self, caller: Caller, *, status: str | None, limit: int, after: tuple[float, str] | None
+    ) -> list[ThreadRecord]:
+        """The caller's threads, latest first."""
+        return await self._stores.threads.list(caller.name, status=status, limit=limit, after=after)
+
+    async def changes(self, caller: Caller, thread_id: str) -> list[Change]:
+        """What the thread made of the project's files so far. Raises ThreadNotFound."""
+        await self._stores.threads.get(caller.name, thread_id)
+        return await self._stores.journal.changes(thread_id)
+
+    async def cancel(self, caller: Caller, thread_id: str) -> ThreadView:
+        """Stop the run under way, or withdraw the open questions; nothing on an idle thread.
+
+        Raises ThreadNotFound; ThreadBusy when the run does not stop in time or runs elsewhere.
+        """
+        record = await self._stores.threads.get(caller.name, thread_id)
+        if record.status == "requires_human_input":
+            await self._stores.runs.cancel_questions(caller.name, thread_id, caller.name, _withdrawn)
+        elif record.status == "running":
+            active = self._supervisor.active(thread_id)
+            if active is None:
+                raise ThreadBusy("The run goes on in another process; cancel it there.")
+            active.stop.set(RunCancelled())
+            with suppress(TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(asyncio.shield(active.response), CANCEL_SECONDS)
+        view = await self.thread(caller, thread_id)
+        if view.record.status == "running":
+            raise ThreadBusy("The run stops as soon as the tool call under way is finished.")
+        return view
+
+    def drain(self) -> None:
+        """Begin to shut down: runs leave off after the step in flight, streams end."""
+        self._supervisor.drain()
+        self.feed.close()
+
+    async def _new_thread(self, caller: Caller, thread_id: str, request: CodeAgentRequest) -> NewThread:
+        """What the thread is made with if it is new. Raises InvalidRequest when the project does not fit."""
+        project, identity = None, None
+        if request.project_directory is not None:
+            try:
+                folder = await asyncio.to_thread(self._open_project, caller, request.project_directory)
+                identity = await asyncio.to_thread(lambda: Workspace(folder).identity)
+            except ProjectRefused as refused:
+                raise InvalidRequest("project_directory", str(refused)) from None
+            project = str(folder)
+            with suppress(ThreadNotFound):
+                known = await self._stores.threads.get(caller.name, thread_id)
+                if known.project_directory != project:
+                    raise InvalidRequest(
+                        "project_directory",
+                        f"This thread works in {known.project_directory or 'no project folder'}; "
+                        "start a new thread for another project.",
+                    )
+        title = request.instruction.strip().partition("\n")[0][:TITLE_LENGTH]
+        return NewThread(title, project, identity)
+
+    async def _check_answer(self, caller: Caller, request: ResumeRequest) -> None:
+        """An approval wants a clear yes or no. Raises InvalidRequest (`answer_unclear`), ThreadNotFound."""
+        await self._stores.threads.get(caller.name, request.thread_id)
+        questions = await self._stores.questions.all(request.thread_id, status="open")
+        asked = next((q for q in questions if q.tool_call_id == request.tool_call_id), None)
+        if asked is not None and asked.kind == "approval":
+            try:
+                read_answer(request.human_response)
+            except AnswerUnclear as unclear:
+                raise InvalidRequest("human_response", str(unclear), code="answer_unclear") from None
+
+
+def _new_id() -> str:
+    return uuid4().hex
+
+
+def _response(stored: bytes | None) -> CodeAgentResponse | None:
+    return CodeAgentResponse.model_validate_json(stored) if stored else None
+
+
+def _withdrawn(stored: bytes) -> bytes:
+    """The response of a thread whose questions were withdrawn."""
+    response = CodeAgentResponse.model_validate_json(stored)
+    cancelled = response.model_copy(
+        update={
+            "agent_status": "error",
+            "error_details": "The question was cancelled by the user.",
+            "human_input_request": None,
+            "pending_requests": [],
+        }
+    )
+    return orjson.dumps(cancelled.model_dump(mode="json"))

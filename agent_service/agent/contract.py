@@ -1,0 +1,121 @@
+"""What goes into the agent and what comes out: the documented bodies of invoke and resume."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from routing.types import Quality
+
+ApprovalRule = Literal["auto", "ask", "deny"]
+AgentStatus = Literal["completed", "requires_human_input", "error"]
+
+THREAD_ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
+MAX_INSTRUCTION = 1 << 20
+"""Characters."""
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class CodeAgentRequest(_Body):
+    """An instruction for the agent."""
+
+    instruction: Annotated[str, Field(min_length=1, max_length=MAX_INSTRUCTION)]
+    """What to do, in plain words."""
+    context: Annotated[str | None, Field(max_length=4 * MAX_INSTRUCTION)] = None
+    """Further material, such as the code that is selected in an editor."""
+    language: Annotated[str | None, Field(max_length=64)] = None
+    """The programming language wanted."""
+    project_directory: Annotated[str | None, Field(max_length=4096)] = None
+    """Absolute path of the project; enables the file tools. Omitted on a known thread: as before."""
+    thread_id: Annotated[str | None, Field(pattern=THREAD_ID_PATTERN)] = None
+    """A new name starts a thread, a known one goes on with it; omitted: a new thread with a random name."""
+    model_quality: Quality | None = None
+    """How to choose the model; `best_quality` if omitted."""
+    provider: Annotated[str | None, Field(max_length=64)] = None
+    """Only this provider; there is no fail-over to another then."""
+    model: Annotated[str | None, Field(max_length=256)] = None
+    """`auto`, an alias, `provider/model`, or a model's own id."""
+    approvals: dict[str, ApprovalRule] | None = None
+    """Per tool name; may only make the service's policy stricter."""
+    stream: bool = False
+    """Answer with Server-Sent Events."""
+    background: bool = False
+    """Answer 202 at once; the run goes on by itself."""
+
+
+class ResumeRequest(_Body):
+    """An answer to an open question."""
+
+    thread_id: Annotated[str, Field(pattern=THREAD_ID_PATTERN)]
+    tool_call_id: Annotated[str, Field(min_length=1, max_length=64)]
+    human_response: Annotated[str, Field(max_length=MAX_INSTRUCTION)]
+    """For a question any text; for an approval `yes` or `no`, or a no in other words."""
+    stream: bool = False
+    background: bool = False
+
+
+class HumanInputRequest(BaseModel):
+    """A question that waits for an answer."""
+
+    tool_call_id: str
+    question_for_human: str
+    kind: Literal["question", "approval"]
+    options: list[str] | None = None
+    """Suggested answers; any other text is taken too."""
+    preview: str | None = None
+    """For an approval: what would happen, as a unified diff or a command line."""
+
+
+class FileChanged(BaseModel):
+    """What happened to one file since the instruction."""
+
+    path: str
+    action: Literal["created", "modified", "deleted"]
+    additions: int
+    deletions: int
+
+
+class RunUsage(BaseModel):
+    """What the instruction cost so far."""
+
+    model_calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    """At list prices; null when a price is not known."""
+
+
+class CodeAgentResponse(BaseModel):
+    """Where the thread stands at the end of a run."""
+
+    generated_code: str | None = None
+    """The code of the final message; null when the work went into files."""
+    explanation: str | None = None
+    """The prose of the final message; on a pause, the prose beside the question."""
+    agent_status: AgentStatus
+    human_input_request: HumanInputRequest | None = None
+    """The first open question."""
+    request_params: dict[str, Any]
+    """The request, as it was understood."""
+    model_used: str | None = None
+    """`provider/model` of the last call."""
+    error_details: str | None = None
+    """One sentence, for `agent_status: error`."""
+    thread_id: str
+    run_id: str
+    files_changed: list[FileChanged] = Field(default_factory=list)
+    models_used: list[str] = Field(default_factory=list)
+    usage: RunUsage = RunUsage()
+    pending_requests: list[HumanInputRequest] = Field(default_factory=list)
+    """All open questions."""
+
+
+class RunAccepted(BaseModel):
+    """A run that goes on in the background."""
+
+    thread_id: str
+    run_id: str

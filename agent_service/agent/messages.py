@@ -1,0 +1,183 @@
+"""The graph's messages (langchain-core) to and from the router's (OpenAI's shape). The only such place.
+
+Also the guard of the history: before every model call each tool call has exactly one answer, right behind
+it and in its order, whatever happened before. Strict providers refuse the whole thread otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
+
+from routing.types import ChatChunk, ChatMessage, RouteDecision
+from routing.types import ToolCall as WireCall
+
+INVALID_ARGUMENTS = "__invalid_json__"
+"""Holds, in a stored call, the text of arguments that are no JSON object or no valid Unicode."""
+
+NOT_EXECUTED = "Error: not executed: the run was stopped before this call was carried out."
+_TOOL_CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class AnswerBuilder:
+    """Puts a streamed answer together."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.calls: dict[int, dict[str, str]] = {}
+        self.finish_reason: str | None = None
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+
+    def add(self, chunk: ChatChunk) -> str:
+        """Take one chunk in; gives the text that it brought."""
+        if usage := chunk.data.get("usage"):
+            self.prompt_tokens = usage.get("prompt_tokens") or 0
+            self.completion_tokens = usage.get("completion_tokens") or 0
+        choices = chunk.data.get("choices") or [{}]
+        self.finish_reason = choices[0].get("finish_reason") or self.finish_reason
+        for piece in chunk.delta.get("tool_calls") or []:
+            call = self.calls.setdefault(
+                piece.get("index", len(self.calls)), {"id": "", "name": "", "args": ""}
+            )
+            function = piece.get("function") or {}
+            call["id"] = piece.get("id") or call["id"]
+            call["name"] += function.get("name") or ""
+            call["args"] += function.get("arguments") or ""
+        text = chunk.delta.get("content") or ""
+        if text:
+            self.text.append(text)
+        return text
+
+    def message(self, known_ids: Iterable[str], decision: RouteDecision) -> AIMessage:
+        """The whole answer, its tool calls under ids that are valid and new in the thread."""
+        taken = set(known_ids)
+        calls = []
+        for _, call in sorted(self.calls.items()):
+            call_id = call["id"]
+            if not _TOOL_CALL_ID.fullmatch(call_id) or call_id in taken:
+                call_id = f"call_{uuid4().hex}"
+            taken.add(call_id)
+            calls.append(
+                {
+                    "id": call_id,
+                    "name": _clean(call["name"]),
+                    "args": _arguments(call["args"]),
+                    "type": "tool_call",
+                }
+            )
+        return AIMessage(
+            content=_clean("".join(self.text)),
+            tool_calls=calls,
+            response_metadata={"model": decision.name, "finish_reason": self.finish_reason or "stop"},
+        )
+
+
+def known_call_ids(messages: Sequence[AnyMessage]) -> set[str]:
+    """The ids of all tool calls so far."""
+    return {call["id"] or "" for m in messages if isinstance(m, AIMessage) for call in m.tool_calls}
+
+
+def unanswered_calls(messages: Sequence[AnyMessage]) -> list[dict[str, Any]]:
+    """Calls of the last answer that have no result yet, in their order."""
+    for index in range(len(messages) - 1, -1, -1):
+        message = messages[index]
+        if isinstance(message, HumanMessage):
+            return []
+        if isinstance(message, AIMessage):
+            answered = {m.tool_call_id for m in messages[index + 1 :] if isinstance(m, ToolMessage)}
+            return [dict(call) for call in message.tool_calls if call["id"] not in answered]
+    return []
+
+
+def dangling_calls(messages: Sequence[AnyMessage]) -> list[str]:
+    """The ids of all calls, in the whole history, that were never answered."""
+    answered = {m.tool_call_id for m in messages if isinstance(m, ToolMessage)}
+    calls = [call for m in messages if isinstance(m, AIMessage) for call in m.tool_calls]
+    return [call["id"] or "" for call in calls if call["id"] not in answered]
+
+
+def raw_arguments(args: Mapping[str, Any]) -> dict[str, Any] | str:
+    """A stored call's arguments as a tool takes them: the object, or the text that was none."""
+    return args[INVALID_ARGUMENTS] if INVALID_ARGUMENTS in args else dict(args)
+
+
+def to_chat_messages(system: str, messages: Sequence[AnyMessage]) -> list[ChatMessage]:
+    """The history as a provider takes it: every call answered once and at its place."""
+    results = {m.tool_call_id: _text(m) for m in messages if isinstance(m, ToolMessage)}
+    chat: list[ChatMessage] = [{"role": "system", "content": system}]
+    for message in messages:
+        if isinstance(message, HumanMessage | SystemMessage):
+            if chat[-1]["role"] == "user":  # some providers want the roles to alternate
+                chat[-1] = {"role": "user", "content": f"{chat[-1].get('content')}\n\n{_text(message)}"}
+            else:
+                chat.append({"role": "user", "content": _text(message)})
+        elif isinstance(message, AIMessage):
+            chat.append(_assistant(message))
+            chat += [
+                {
+                    "role": "tool",
+                    "tool_call_id": call["id"] or "",
+                    "content": results.get(call["id"] or "", NOT_EXECUTED),
+                }
+                for call in message.tool_calls
+            ]
+    return chat
+
+
+def _assistant(message: AIMessage) -> ChatMessage:
+    chat: ChatMessage = {"role": "assistant", "content": _text(message)}
+    if message.tool_calls:
+        chat["tool_calls"] = [
+            _wire_call(call["id"] or "", call["name"], call["args"]) for call in message.tool_calls
+        ]
+    return chat
+
+
+def _wire_call(call_id: str, name: str, args: Mapping[str, Any]) -> WireCall:
+    shown = {} if INVALID_ARGUMENTS in args else args  # strict providers want valid JSON here too
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "unknown"
+    return {
+        "id": call_id,
+        "type": "function",
+        "function": {"name": name, "arguments": json.dumps(shown, ensure_ascii=False)},
+    }
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """The arguments as an object; as INVALID_ARGUMENTS if they are none or could not be stored."""
+    try:
+        parsed = json.loads(text or "{}", parse_constant=_refuse)
+        json.dumps(parsed, ensure_ascii=False).encode()  # lone surrogates fail here
+    except (ValueError, RecursionError):
+        parsed = None
+    if isinstance(parsed, dict) and _storable(parsed):
+        return parsed
+    return {INVALID_ARGUMENTS: _clean(text)}
+
+
+def _storable(value: Any) -> bool:
+    """Whether msgpack takes it: integers of at most 64 bits."""
+    if isinstance(value, dict):
+        return all(_storable(each) for each in value.values())
+    if isinstance(value, list):
+        return all(_storable(each) for each in value)
+    return not isinstance(value, int) or -(2**63) <= value < 2**64
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _text(message: AnyMessage) -> str:
+    return message.content if isinstance(message.content, str) else json.dumps(message.content)
+
+
+def _clean(text: str) -> str:
+    """Lone surrogates replaced: they cannot be stored or sent."""
+    return text.encode("utf-8", "replace").decode()

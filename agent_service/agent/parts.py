@@ -1,0 +1,25 @@
+"""What all runs of one service share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from routing.router import ModelRouter
+
+from agent_service.agent.approvals import ApprovalPolicy
+from agent_service.agent.limits import RunLimits
+from agent_service.events import AgentEvent
+from tools.tool import ToolRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class AgentParts:
+    """What all runs of a service share."""
+
+    router: Callable[[], ModelRouter]
+    """Gives the present router; it is replaced when the configuration changes."""
+    tools: ToolRegistry
+    approvals: ApprovalPolicy
+    limits: RunLimits
+    emit: Callable[[AgentEvent], None]

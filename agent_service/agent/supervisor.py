@@ -1,0 +1,204 @@
+"""The runs under way in this process: tasks of the service, not of the connections that asked for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import orjson
+from sqlalchemy.exc import SQLAlchemyError
+
+from agent_service import events
+from agent_service.agent.contract import CodeAgentResponse
+from agent_service.agent.errors import InternalFault, RunEnded
+from agent_service.agent.limits import StopSignal
+from agent_service.agent.parts import AgentParts
+from checkpoints.errors import LeaseLost
+from checkpoints.questions import Question
+from checkpoints.runs import Run
+from checkpoints.saver import open_saver
+from checkpoints.stores import Stores
+from checkpoints.threads import ThreadStatus
+
+if TYPE_CHECKING:
+    from agent_service.agent.runner import Runner
+
+logger = logging.getLogger(__name__)
+
+TAKE_OVER_SECONDS = 5.0
+"""How often runs of processes that died are looked for."""
+DRAIN_SECONDS = 15.0
+"""How long a shutdown waits for the steps in flight."""
+RETRY_SECONDS = 2.0
+"""How often the end of a run is written again when the database does not take it."""
+
+
+@dataclass(slots=True)
+class ActiveRun:
+    """A run under way."""
+
+    run: Run
+    stop: StopSignal = field(default_factory=StopSignal)
+    response: asyncio.Future[bytes] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    """The stored response, once there is one; an exception when it could not be stored."""
+
+
+class RunSupervisor:
+    """Performs claimed runs in the background and stores what they came to. Use it with `async with`."""
+
+    def __init__(self, parts: AgentParts, stores: Stores) -> None:
+        self._parts = parts
+        self._stores = stores
+        self._active: dict[str, ActiveRun] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._resources = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._runner: Runner | None = None
+
+    async def __aenter__(self) -> Self:
+        self._watch = asyncio.create_task(self._take_over_for_ever())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch.cancel()
+        self.drain()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=DRAIN_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(self._watch, *self._tasks, return_exceptions=True)
+        await self._resources.aclose()
+
+    def start(self, run: Run) -> ActiveRun:
+        """Perform the run, whatever happens to whoever asked for it."""
+        active = ActiveRun(run)
+        active.response.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._active[run.thread_id] = active
+        task = asyncio.create_task(self._serve(active))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return active
+
+    def drain(self) -> None:
+        """Let every run leave off after the step in flight; they are taken up again at the next start."""
+        for active in self._active.values():
+            active.stop.pause()
+
+    def active(self, thread_id: str) -> ActiveRun | None:
+        """The thread's run, if it is under way in this process."""
+        return self._active.get(thread_id)
+
+    async def runner(self) -> Runner:
+        """The runner; made on first use, which imports LangGraph in a worker thread."""
+        async with self._opening:
+            if self._runner is None:
+                module = await asyncio.to_thread(_import_runner)
+                saver = await self._resources.enter_async_context(open_saver(self._stores.database))
+                self._runner = module(self._parts, self._stores, saver)
+            return self._runner
+
+    async def _serve(self, active: ActiveRun) -> None:
+        try:
+            await self._perform(active)
+        except LeaseLost as lost:
+            logger.warning("%s", lost)
+            if not active.response.done():
+                active.response.set_exception(lost)
+        finally:
+            if self._active.get(active.run.thread_id) is active:
+                del self._active[active.run.thread_id]
+            if not active.response.done():
+                active.response.cancel()
+
+    async def _perform(self, active: ActiveRun) -> None:
+        run = active.run
+        try:
+            outcome = await (await self.runner()).perform(run, active.stop)
+            if outcome is None:
+                return  # left off for a shutdown
+            response, status, questions = outcome.response, outcome.status, outcome.questions
+        except LeaseLost:
+            raise
+        except Exception:
+            logger.exception("run %s of thread %s failed", run.run_id, run.thread_id)
+            response, status, questions = _failed(run, InternalFault()), "error", []
+        await self._settle(active, response, status, questions)
+
+    async def _settle(
+        self, active: ActiveRun, response: CodeAgentResponse, status: ThreadStatus, questions: list[Question]
+    ) -> None:
+        """Store the end of the run before anybody hears of it; try again while the database is unwilling."""
+        stored = orjson.dumps(response.model_dump(mode="json"))
+        while True:
+            try:
+                await self._stores.runs.settle(active.run, stored, status, questions)
+                break
+            except SQLAlchemyError as error:
+                logger.error("the end of run %s could not be stored: %s", active.run.run_id, error)
+                if not active.response.done():
+                    active.response.set_exception(error)
+                await asyncio.sleep(RETRY_SECONDS)
+        self._tell(active.run, response, questions)
+        if not active.response.done():
+            active.response.set_result(stored)
+
+    def _tell(self, run: Run, response: CodeAgentResponse, questions: list[Question]) -> None:
+        asked = {q.tool_call_id for q in questions}
+        for request in response.pending_requests:
+            if request.tool_call_id in asked:
+                self._parts.emit(
+                    events.QuestionOpened(
+                        thread_id=run.thread_id,
+                        run_id=run.run_id,
+                        human_input_request=request.model_dump(mode="json"),
+                    )
+                )
+        if response.error_details:
+            self._parts.emit(
+                events.Failed(
+                    thread_id=run.thread_id,
+                    run_id=run.run_id,
+                    message=response.error_details,
+                    code="run_failed",
+                )
+            )
+        self._parts.emit(
+            events.RunFinished(
+                thread_id=run.thread_id, run_id=run.run_id, response=response.model_dump(mode="json")
+            )
+        )
+
+    async def _take_over_for_ever(self) -> None:
+        """Go on with runs whose process died, here or elsewhere, from their last checkpoint."""
+        while True:
+            try:
+                for run in await self._stores.runs.take_over_abandoned():
+                    logger.info("taking up run %s of thread %s again", run.run_id, run.thread_id)
+                    self.start(run)
+            except SQLAlchemyError as error:
+                logger.error("could not look for abandoned runs: %s", error)
+            await asyncio.sleep(TAKE_OVER_SECONDS)
+
+
+def _import_runner() -> type[Runner]:
+    from agent_service.agent.runner import Runner
+
+    return Runner
+
+
+def _failed(run: Run, reason: RunEnded) -> CodeAgentResponse:
+    return CodeAgentResponse(
+        agent_status="error",
+        error_details=str(reason),
+        request_params=orjson.loads(run.request),
+        thread_id=run.thread_id,
+        run_id=run.run_id,
+    )
