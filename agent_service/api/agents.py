@@ -1,0 +1,219 @@
+"""The routes of the agent: invoke, resume, and its threads."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated
+from uuid import uuid4
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from agent_service import events
+from agent_service.agent.code_agent import CodeAgent
+from agent_service.agent.contract import CodeAgentRequest, CodeAgentResponse, ResumeRequest, RunAccepted
+from agent_service.agent.errors import InvalidRequest
+from agent_service.agent.supervisor import ActiveRun
+from agent_service.api.documentation import errors, event_stream
+from agent_service.api.errors import error_answer
+from agent_service.api.json_route import StrictJsonRoute
+from agent_service.api.schemas import ThreadDetail, ThreadDiff, ThreadList, ThreadSummary
+from agent_service.api.services import PrincipalOf, ServicesOf
+from agent_service.events import KEEP_ALIVE, encode_sse
+from checkpoints.runs import Finished, IdempotencyKey
+from checkpoints.threads import ThreadStatus
+from tools.diff import unified_diff
+
+router = APIRouter(route_class=StrictJsonRoute)
+
+KEEP_ALIVE_SECONDS = 15.0
+MAX_KEY_LENGTH = 255
+Begin = Callable[[], Awaitable[ActiveRun | Finished]]
+
+
+@router.post(
+    "/agents/code/invoke",
+    summary="Give the agent an instruction",
+    response_model=CodeAgentResponse,
+    responses={
+        200: event_stream("The outcome; with `stream` the events of the run."),
+        202: {"model": RunAccepted, "description": "With `background`: the run goes on by itself."},
+        **errors(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
+    },
+)
+async def invoke(
+    body: CodeAgentRequest, request: Request, services: ServicesOf, principal: PrincipalOf
+) -> Response:
+    """Start a thread, or go on with one. The run belongs to the service: leaving does not stop it."""
+    await services.models.require_any()
+    raw = await request.body()
+    key = _idempotency_key(request, "invoke", raw)
+    body = body.model_copy(update={"thread_id": body.thread_id or str(uuid4())})
+
+    async def begin() -> ActiveRun | Finished:
+        return await services.agent.invoke(principal, body, raw, key)
+
+    return await _respond(request, services.agent, body, begin)
+
+
+@router.post(
+    "/agents/resume",
+    summary="Answer a question of the agent",
+    response_model=CodeAgentResponse,
+    responses={
+        200: event_stream("The outcome; with `stream` the events of the run."),
+        202: {"model": RunAccepted, "description": "With `background`: the run goes on by itself."},
+        **errors(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
+    },
+)
+async def resume(
+    body: ResumeRequest, request: Request, services: ServicesOf, principal: PrincipalOf
+) -> Response:
+    """The first answer wins; the same answer again gives the thread's present outcome."""
+    raw = await request.body()
+    key = _idempotency_key(request, "resume", raw)
+
+    async def begin() -> ActiveRun | Finished:
+        return await services.agent.resume(principal, body, raw, key)
+
+    return await _respond(request, services.agent, body, begin)
+
+
+@router.get("/agents/threads", summary="List threads", responses=errors(401, 403, 422))
+async def list_threads(
+    services: ServicesOf,
+    principal: PrincipalOf,
+    status: ThreadStatus | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=256)] = None,
+) -> ThreadList:
+    """The caller's threads, the latest first."""
+    after = _read_cursor(cursor) if cursor else None
+    found = await services.agent.threads(principal, status=status, limit=limit + 1, after=after)
+    page = found[:limit]
+    more = _write_cursor(page[-1].updated_at, page[-1].thread_id) if len(found) > limit else None
+    return ThreadList(threads=[ThreadSummary.of(record) for record in page], next_cursor=more)
+
+
+@router.get("/agents/threads/{thread_id}", summary="Show a thread", responses=errors(401, 403, 404))
+async def show_thread(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> ThreadDetail:
+    """The thread and its latest run."""
+    return ThreadDetail.of_view(await services.agent.thread(principal, thread_id))
+
+
+@router.get(
+    "/agents/threads/{thread_id}/diff", summary="What a thread changed", responses=errors(401, 403, 404)
+)
+async def show_diff(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> ThreadDiff:
+    """One unified diff of all that the thread changed."""
+    changes = await services.agent.changes(principal, thread_id)
+    diffs = [await asyncio.to_thread(unified_diff, c.path, c.before, c.after) for c in changes]
+    return ThreadDiff(thread_id=thread_id, diff="".join(diffs))
+
+
+@router.get(
+    "/agents/threads/{thread_id}/events",
+    summary="Follow a thread",
+    response_class=StreamingResponse,
+    responses={200: event_stream("Events from now on."), **errors(401, 403, 404)},
+)
+async def follow_thread(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> StreamingResponse:
+    """The thread's events from now on, until the client leaves."""
+    await services.agent.thread(principal, thread_id)
+
+    async def stream() -> AsyncIterator[bytes]:
+        with services.agent.feed.follow(thread_id) as subscription:
+            yield KEEP_ALIVE
+            async for event in subscription.events(KEEP_ALIVE_SECONDS):
+                yield encode_sse(event) if event else KEEP_ALIVE
+
+    return _sse(stream())
+
+
+@router.post(
+    "/agents/threads/{thread_id}/cancel", summary="Stop a thread", responses=errors(401, 403, 404, 409)
+)
+async def cancel_thread(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> ThreadDetail:
+    """Stop the run under way, or withdraw the open questions; the thread is idle afterwards."""
+    return ThreadDetail.of_view(await asyncio.shield(services.agent.cancel(principal, thread_id)))
+
+
+async def _respond(
+    request: Request, agent: CodeAgent, body: CodeAgentRequest | ResumeRequest, begin: Begin
+) -> Response:
+    """Begin the run, then answer in the way that was asked for."""
+    wants_stream = body.stream or "text/event-stream" in request.headers.get("accept", "")
+    if wants_stream and not body.background:
+        stream = _run_events(agent, body.thread_id or "", begin)
+        first = await anext(stream)  # what is wrong with the request is told by a status, before any event
+        return _sse(_chain(first, stream))
+    begun = await asyncio.shield(asyncio.ensure_future(begin()))
+    if isinstance(begun, Finished):
+        return Response(begun.response, media_type="application/json")
+    if body.background:
+        accepted = RunAccepted(thread_id=begun.run.thread_id, run_id=begun.run.run_id)
+        return JSONResponse(accepted.model_dump(), status_code=202)
+    try:
+        stored = await asyncio.shield(begun.response)
+    except asyncio.CancelledError:
+        if not begun.response.cancelled():
+            raise
+        return error_answer(
+            503,
+            "The service is shutting down; the run goes on when it is back.",
+            "shutting_down",
+            headers={"Retry-After": "5"},
+        )
+    return Response(stored, media_type="application/json")
+
+
+async def _run_events(agent: CodeAgent, thread_id: str, begin: Begin) -> AsyncIterator[bytes]:
+    """The run's events from its start to its end."""
+    with agent.feed.follow(thread_id) as subscription:
+        begun = await asyncio.shield(asyncio.ensure_future(begin()))
+        if isinstance(begun, Finished):
+            response = orjson.loads(begun.response)
+            yield encode_sse(
+                events.RunFinished(thread_id=thread_id, run_id=response["run_id"], response=response)
+            )
+            return
+        async for event in subscription.events(KEEP_ALIVE_SECONDS):
+            yield encode_sse(event) if event else KEEP_ALIVE
+            if event and event.kind == "run.finished" and event.run_id == begun.run.run_id:
+                return
+
+
+async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+def _sse(stream: AsyncIterator[bytes]) -> StreamingResponse:
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+
+def _idempotency_key(request: Request, route: str, raw: bytes) -> IdempotencyKey | None:
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= MAX_KEY_LENGTH:
+        raise InvalidRequest("Idempotency-Key", f"It must have 1 to {MAX_KEY_LENGTH} characters.")
+    return IdempotencyKey(route, key, hashlib.sha256(raw).hexdigest())
+
+
+def _write_cursor(updated_at: float, thread_id: str) -> str:
+    return base64.urlsafe_b64encode(f"{updated_at!r} {thread_id}".encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[float, str]:
+    try:
+        moment, thread_id = base64.urlsafe_b64decode(cursor).decode().split(" ")
+        return float(moment), thread_id
+    except ValueError:
+        raise InvalidRequest("cursor", "It is not a cursor of this service; start without one.") from None

@@ -1,0 +1,197 @@
+"""Plain prompts: OpenAI's chat completions over the provider pool."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from agent_service.agent.errors import InvalidRequest
+from agent_service.api.documentation import errors, event_stream
+from agent_service.api.errors import classify, error_type
+from agent_service.api.json_route import BadJson, StrictJsonRequest, StrictJsonRoute
+from agent_service.api.services import Services, ServicesOf
+from routing.errors import RoutingError, StreamCut
+from routing.stream import RoutedStream
+from routing.types import ChatRequest, Quality, RouteDecision
+
+router = APIRouter(route_class=StrictJsonRoute)
+
+ACTIVE_FILE_CHARACTERS = 10_000
+"""How much of the active file a contextual prompt carries."""
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_OURS = frozenset({"model", "stream", "provider", "model_quality"})
+
+
+class ChatCompletionRequest(BaseModel):
+    """OpenAI's chat completion request; every field of OpenAI's is taken, these are the ones looked at."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1, max_length=256)] = "auto"
+    """`auto`, an alias, `provider/model`, or a model's own id."""
+    stream: bool | None = False
+    provider: Annotated[str | None, Field(max_length=64)] = None
+    """Only this provider."""
+    model_quality: Quality | None = None
+    """How to choose the model; `balanced` if omitted."""
+    tools: list[dict[str, Any]] | None = None
+    stream_options: dict[str, Any] | None = None
+
+
+class ContextualChatRequest(BaseModel):
+    """A prompt with what is on the screen."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    prompt: Annotated[str, Field(min_length=1)]
+    selected_text: str | None = None
+    active_file_content: str | None = None
+    """The first 10,000 characters are used."""
+    model: Annotated[str, Field(min_length=1, max_length=256)] = "auto"
+    provider: Annotated[str | None, Field(max_length=64)] = None
+    model_quality: Quality | None = None
+    stream: bool | None = False
+    temperature: float | None = None
+    max_tokens: Annotated[int | None, Field(gt=0)] = None
+
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: event_stream("OpenAI's chat completion, with `provider`; with `stream` its chunks."),
+    **errors(400, 401, 403, 404, 413, 415, 422, 429, 502, 503, 504),
+}
+
+
+@router.post(
+    "/chat/completions",
+    summary="Chat completion (OpenAI's protocol)",
+    responses=_ANSWERS,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": ChatCompletionRequest.model_json_schema()}},
+        }
+    },
+)
+async def chat_completions(request: Request, services: ServicesOf) -> Response:
+    """Answered by the best suitable model of the pool; see the `x-router-*` headers for which and why."""
+    body = await StrictJsonRequest(request.scope, request.receive).json()
+    if not isinstance(body, dict):
+        raise BadJson("The body must be a JSON object.")
+    _check(body)
+    forwarded = {name: value for name, value in body.items() if name not in _OURS}
+    wanted = ChatRequest(
+        body=forwarded,
+        model=body.get("model") or "auto",
+        provider=body.get("provider"),
+        quality=body.get("model_quality") or "balanced",
+    )
+    return await _answer(services, wanted, stream=bool(body.get("stream")))
+
+
+@router.post("/contextual_chat/completions", summary="Prompt with editor context", responses=_ANSWERS)
+async def contextual_chat(body: ContextualChatRequest, services: ServicesOf) -> Response:
+    """A prompt together with the selected text and the active file; answered as a chat completion."""
+    parts = [body.prompt]
+    if body.selected_text:
+        parts.append(f"Selected text:\n{body.selected_text}")
+    if body.active_file_content:
+        parts.append(f"Active file:\n{body.active_file_content[:ACTIVE_FILE_CHARACTERS]}")
+    forwarded: dict[str, Any] = {"messages": [{"role": "user", "content": "\n\n".join(parts)}]}
+    if body.temperature is not None:
+        forwarded["temperature"] = body.temperature
+    if body.max_tokens is not None:
+        forwarded["max_tokens"] = body.max_tokens
+    wanted = ChatRequest(
+        body=forwarded, model=body.model, provider=body.provider, quality=body.model_quality or "balanced"
+    )
+    return await _answer(services, wanted, stream=bool(body.stream))
+
+
+async def _answer(services: Services, wanted: ChatRequest, *, stream: bool) -> Response:
+    await services.models.require_any()
+    if not stream:
+        completion = await services.models.router.complete(wanted)
+        data = {
+            **completion.data,
+            "provider": completion.decision.provider,
+            "model": completion.decision.model,
+        }
+        return Response(
+            orjson.dumps(data), media_type="application/json", headers=_headers(completion.decision)
+        )
+    routed = await services.models.router.stream(wanted)
+    wants_usage = bool((wanted.body.get("stream_options") or {}).get("include_usage"))
+    return StreamingResponse(
+        _chunks(routed, wants_usage=wants_usage),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", **_headers(routed.decision)},
+    )
+
+
+async def _chunks(routed: RoutedStream, *, wants_usage: bool) -> AsyncIterator[bytes]:
+    """The provider's chunks as they came; an error event instead of `[DONE]` when they break off."""
+    try:
+        async for chunk in routed:
+            if wants_usage or chunk.data.get("choices"):  # usage is asked for upstream in any case
+                yield b"data: " + chunk.raw + b"\n\n"
+        yield b"data: [DONE]\n\n"
+    except RoutingError as error:
+        status, code = classify(error)
+        usage = error.usage if isinstance(error, StreamCut) else None
+        told = {"message": str(error), "type": error_type(status), "param": None, "code": code}
+        yield b"data: " + orjson.dumps({"error": told, "usage": usage}) + b"\n\n"
+    finally:
+        await routed.aclose()
+
+
+def _check(body: dict[str, Any]) -> None:
+    """The fields we look at have the right types. Raises InvalidRequest, naming the field.
+
+    By hand: this is the hottest route, and a model object of the whole body would cost more than the rest.
+    """
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise InvalidRequest("messages", "messages: a list of at least one message is needed.")
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or message.get("role") not in _ROLES:
+            raise InvalidRequest(
+                f"messages.{index}", f"messages.{index}: a message with a known role is needed."
+            )
+        if not isinstance(message.get("content"), str | list | None):
+            raise InvalidRequest(
+                f"messages.{index}.content", f"messages.{index}.content: text or a list of parts is needed."
+            )
+    for name, kinds in _KINDS.items():
+        if body.get(name) is not None and not isinstance(body[name], kinds):
+            raise InvalidRequest(name, f"{name}: the type is wrong.")
+    if body.get("model_quality") not in (None, "fastest", "balanced", "best_quality"):
+        raise InvalidRequest("model_quality", "model_quality: fastest, balanced or best_quality.")
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "model": str,
+    "provider": str,
+    "stream": bool,
+    "stream_options": dict,
+    "tools": list,
+    "max_tokens": int,
+    "max_completion_tokens": int,
+    "temperature": (int, float),
+}
+
+
+def _headers(decision: RouteDecision) -> dict[str, str]:
+    headers = {
+        "x-router-provider": decision.provider,
+        "x-router-model": decision.model.encode("ascii", "replace").decode(),
+        "x-router-attempts": str(decision.attempts),
+    }
+    if decision.dropped:
+        headers["x-router-dropped"] = ", ".join(name[:64] for name in decision.dropped if name.isascii())
+    return headers

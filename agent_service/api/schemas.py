@@ -1,0 +1,101 @@
+"""Bodies of the routes about threads, models and the service itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal, Self
+
+from pydantic import BaseModel, Field
+
+from agent_service.agent.code_agent import ThreadView
+from agent_service.agent.contract import AgentStatus, CodeAgentResponse, HumanInputRequest
+from checkpoints.threads import ThreadRecord, ThreadStatus
+
+
+class ThreadSummary(BaseModel):
+    """A thread in a list."""
+
+    thread_id: str
+    title: str
+    """The first line of its first instruction."""
+    project_directory: str | None
+    created_at: datetime
+    updated_at: datetime
+    status: ThreadStatus
+
+    @classmethod
+    def of(cls, record: ThreadRecord) -> Self:
+        return cls(**_summary(record))
+
+
+class ThreadList(BaseModel):
+    """Threads, the latest first."""
+
+    threads: list[ThreadSummary]
+    next_cursor: str | None = None
+    """Give it as `cursor` for the next page; null on the last one."""
+
+
+class ThreadDetail(ThreadSummary):
+    """A thread and its latest run."""
+
+    run_id: str | None
+    agent_status: AgentStatus | None
+    """Null while a run goes on."""
+    human_input_request: HumanInputRequest | None
+    pending_requests: list[HumanInputRequest]
+    error_details: str | None
+    last_response: CodeAgentResponse | None
+    """Of the latest run that ended."""
+
+    @classmethod
+    def of_view(cls, view: ThreadView) -> Self:
+        response = view.response
+        return cls(
+            **_summary(view.record),
+            run_id=view.record.run_id,
+            agent_status=response.agent_status if response else None,
+            human_input_request=response.human_input_request if response else None,
+            pending_requests=response.pending_requests if response else [],
+            error_details=response.error_details if response else None,
+            last_response=view.last_response,
+        )
+
+
+class ThreadDiff(BaseModel):
+    """What a thread changed, net."""
+
+    thread_id: str
+    diff: str
+    """One unified diff of all files; empty when nothing changed."""
+
+
+class Health(BaseModel):
+    """How the service is."""
+
+    status: Literal["ok", "degraded"]
+    """`degraded`: no model can be reached as far as is known, or the configuration file is not valid."""
+    providers: dict[str, bool]
+    """Provider -> usable as far as is known."""
+    timestamp: datetime
+    problems: list[str] = Field(default_factory=list)
+    """What is wrong and what to do about it."""
+
+
+class About(BaseModel):
+    """The service in a nutshell."""
+
+    name: str
+    version: str
+    links: dict[str, str]
+
+
+def _summary(record: ThreadRecord) -> dict[str, object]:
+    return {
+        "thread_id": record.thread_id,
+        "title": record.title,
+        "project_directory": record.project_directory,
+        "created_at": datetime.fromtimestamp(record.created_at, UTC),
+        "updated_at": datetime.fromtimestamp(record.updated_at, UTC),
+        "status": record.status,
+    }

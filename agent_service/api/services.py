@@ -1,0 +1,34 @@
+"""What the routes work with, hung on the application by `app.create_app`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from agent_service.agent.code_agent import CodeAgent
+from agent_service.model_pool import ModelPool
+from agent_service.principals import Principal
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts of a running service."""
+
+    agent: CodeAgent
+    models: ModelPool
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+def _principal(request: Request) -> Principal:
+    principal: Principal = request.state.principal
+    return principal
+
+
+ServicesOf = Annotated[Services, Depends(_services)]
+PrincipalOf = Annotated[Principal, Depends(_principal)]

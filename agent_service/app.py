@@ -1,0 +1,211 @@
+"""The one place that constructs things: from settings to a running application."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from tempfile import gettempdir
+
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp
+
+from agent_service import __version__
+from agent_service.agent.approvals import ApprovalPolicy
+from agent_service.agent.code_agent import Caller, CodeAgent
+from agent_service.agent.feed import EventFeed
+from agent_service.agent.limits import RunLimits
+from agent_service.agent.parts import AgentParts
+from agent_service.agent.supervisor import RunSupervisor
+from agent_service.api import agents, chat, service
+from agent_service.api.edge import EdgeConfig, protect
+from agent_service.api.errors import install_error_handlers
+from agent_service.api.services import Services
+from agent_service.config_file import ConfigError
+from agent_service.data_dir import STATE_FILE, prepare_data_dir
+from agent_service.local_model import embedded_provider
+from agent_service.model_pool import ModelPool, make_provider
+from agent_service.settings import (
+    Principal,
+    Settings,
+    default_config_file,
+    home_folder,
+    load_settings,
+    routing_config,
+)
+from agent_service.watch import watch_file
+from checkpoints.database import Database
+from checkpoints.stores import Stores
+from tools.filesystem import edit_file, list_files, read_file, write_file
+from tools.human import ask_human_for_input
+from tools.project import resolve_project
+from tools.tool import Tool, ToolRegistry
+
+logger = logging.getLogger(__name__)
+
+BUILT_IN_TOOLS = (read_file, write_file, edit_file, list_files, ask_human_for_input)
+TOOL_ENTRY_POINTS = "agent_service.tools"
+"""The group under which installed packages offer tools of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What the process was started with, so that settings can be read again when the file changes."""
+
+    environ: Mapping[str, str]
+    config: Path | None = None
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    cwd: Path = field(default_factory=Path.cwd)
+
+    def settings(self) -> Settings:
+        """The settings as they are now. Raises ConfigError."""
+        return load_settings(self.config, self.overrides, self.environ)
+
+    @property
+    def config_file(self) -> Path:
+        return self.config or default_config_file(self.environ)
+
+
+class Service:
+    """The application and what it is made of."""
+
+    def __init__(self, launch: Launch, settings: Settings | None = None) -> None:
+        """Raises ConfigError."""
+        self.launch = launch
+        self.settings = settings or launch.settings()
+        self.tools = load_tools(self.settings.agent.tools)
+        self._agent: CodeAgent | None = None
+        self.asgi = self._application()
+
+    def drain(self) -> None:
+        """Begin to shut down: runs leave off after the step in flight, streams end."""
+        if self._agent is not None:
+            self._agent.drain()
+
+    def _application(self) -> ASGIApp:
+        app = FastAPI(
+            title="agent-service",
+            version=__version__,
+            summary="A self-hosted coding agent with a human in the loop",
+            lifespan=self._lifespan,
+        )
+        install_error_handlers(app)
+        app.include_router(service.root)
+        for routes in (agents.router, chat.router, service.router):
+            add_with_alias(app, routes)
+        return protect(app, EdgeConfig.from_settings(self.settings.server))
+
+    @asynccontextmanager
+    async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            app.state.services = await self._open(stack)
+            self._agent = app.state.services.agent
+            yield
+
+    async def _open(self, stack: AsyncExitStack) -> Services:
+        settings, launch = self.settings, self.launch
+        data_dir = prepare_data_dir(settings.data_dir)
+        database = await stack.enter_async_context(Database.open(data_dir / STATE_FILE))
+        models = await stack.enter_async_context(
+            ModelPool(
+                routing_config(settings, launch.environ),
+                own_port=settings.server.port,
+                ollama_host=launch.environ.get("OLLAMA_HOST"),
+                embedded=lambda: embedded_provider(data_dir, launch.environ, make_provider),
+            )
+        )
+        stores, feed = Stores.on(database), EventFeed()
+        parts = AgentParts(
+            router=lambda: models.router,
+            tools=self.tools,
+            approvals=ApprovalPolicy(settings.agent.approvals),
+            limits=_limits(settings),
+            emit=feed.publish,
+        )
+        supervisor = await stack.enter_async_context(RunSupervisor(parts, stores))
+        watching = asyncio.create_task(watch_file(launch.config_file, lambda: self._reload(models)))
+        stack.callback(watching.cancel)
+        agent = CodeAgent(supervisor, stores, feed, self._open_project)
+        return Services(agent, models)
+
+    async def _reload(self, models: ModelPool) -> None:
+        """Apply a changed file; keep what was, and say why, when it is not valid."""
+        try:
+            settings = await asyncio.to_thread(self.launch.settings)
+            await models.reconfigure(routing_config(settings, self.launch.environ))
+        except ConfigError as error:
+            logger.error("the changed configuration is not used: %s", error)
+            models.report("configuration", f"The changed configuration is not used: {error}")
+            return
+        models.report("configuration", None)
+        logger.info("providers and models were reloaded from %s", self.launch.config_file)
+        if settings.server != self.settings.server or settings.agent != self.settings.agent:
+            logger.warning("changes under server and agent are used from the next start on")
+
+    def _open_project(self, caller: Caller, path: str) -> Path:
+        home = home_folder(self.launch.environ)
+        own = caller.allowed_roots if isinstance(caller, Principal) else ()
+        roots = own or self.settings.effective_roots(self.launch.cwd, home, Path(gettempdir()))
+        return resolve_project(path, roots, home=home, data_dir=self.settings.data_dir)
+
+
+def create_app() -> ASGIApp:
+    """The application with the settings of this process's environment, for any ASGI server."""
+    import os
+
+    return Service(Launch(dict(os.environ))).asgi
+
+
+def add_with_alias(app: FastAPI, routes: APIRouter) -> None:
+    """The routes under `/v1`, and once more without the prefix."""
+    app.include_router(routes, prefix="/v1")
+    app.include_router(routes, include_in_schema=False)
+
+
+def load_tools(references: Sequence[str]) -> ToolRegistry:
+    """The built-in tools, those of installed packages, and those the configuration names.
+
+    Raises ConfigError when one cannot be had.
+    """
+    tools = list(BUILT_IN_TOOLS)
+    for point in entry_points(group=TOOL_ENTRY_POINTS):
+        tools.append(_as_tool(f"entry point {point.name}", point.load))
+    for reference in references:
+        module, _, attribute = reference.partition(":")
+        tools.append(
+            _as_tool(
+                f"agent.tools: {reference}",
+                lambda module=module, attribute=attribute: getattr(
+                    importlib.import_module(module), attribute
+                ),
+            )
+        )
+    try:
+        return ToolRegistry(tools)
+    except ValueError as error:
+        raise ConfigError(f"agent.tools: {error}") from None
+
+
+def _as_tool(where: str, load: object) -> Tool:
+    try:
+        found = load() if callable(load) else None
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{where}: {error}") from None
+    if not isinstance(found, Tool):
+        raise ConfigError(f"{where}: it is not a tool; decorate the function with @tool")
+    return found
+
+
+def _limits(settings: Settings) -> RunLimits:
+    agent = settings.agent
+    return RunLimits(
+        max_steps=agent.max_steps,
+        max_run_seconds=agent.max_run_seconds,
+        max_tool_calls_per_turn=agent.max_tool_calls_per_turn,
+        max_run_tokens=agent.max_run_tokens,
+    )

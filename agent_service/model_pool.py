@@ -1,0 +1,131 @@
+"""The providers in service: from the configuration, else found on this machine, else the embedded model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from routing.config import ProviderSpec, RoutingConfig
+from routing.detect import detect_local
+from routing.errors import NoProviderConfigured
+from routing.naming import BUILT_IN_ALIASES
+from routing.pool import ProviderPool
+from routing.providers.base import Provider
+from routing.providers.constrained import ConstrainedProvider
+from routing.providers.openai_compatible import OpenAICompatibleProvider
+from routing.router import ModelRouter
+from routing.transport import open_client
+
+LOOK_AGAIN_SECONDS = 60.0
+"""How long it is remembered that no server was found on this machine."""
+
+HOW_TO_BEGIN = (
+    "No model is configured. The three quickest ways out: "
+    "(1) set a provider's key, for instance GROQ_API_KEY, OPENROUTER_API_KEY or OPENAI_API_KEY, and start again; "
+    "(2) start a model server on this machine (Ollama, LM Studio, llama.cpp or vLLM): it is found by itself; "
+    "(3) install the embedded model, 1.1 GB, no key needed: agent-service local install"
+)
+
+
+class ModelPool:
+    """Keeps the router's providers in step with the configuration. Use it with `async with`."""
+
+    def __init__(
+        self,
+        config: RoutingConfig,
+        *,
+        own_port: int | None = None,
+        ollama_host: str | None = None,
+        embedded: Callable[[], Provider | None] = lambda: None,
+    ) -> None:
+        self._config = config
+        self._own_port, self._ollama_host = own_port, ollama_host
+        self._embedded = embedded
+        self._problems: dict[str, str] = {}
+        self._resources = AsyncExitStack()
+        self._looking = asyncio.Lock()
+        self._looked_at: float | None = None
+        self.router = ModelRouter(ProviderPool(), config=config)
+
+    async def __aenter__(self) -> Self:
+        self._resources.push_async_callback(self.router.pool.aclose)
+        await self.reconfigure(self._config)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._resources.aclose()
+
+    async def reconfigure(self, config: RoutingConfig) -> None:
+        """Take another configuration over; requests in flight end as they began."""
+        self._config = config
+        self._looked_at = None
+        await self._use(config.providers)
+
+    async def require_any(self) -> None:
+        """Look for a model if none is configured. Raises NoProviderConfigured with the ways out."""
+        if self._config.providers:
+            return
+        async with self._looking:
+            now = time.monotonic()
+            if not self.router.pool.names and (
+                self._looked_at is None or now - self._looked_at >= LOOK_AGAIN_SECONDS
+            ):
+                await self._look_around()
+                self._looked_at = now
+        if not self.router.pool.names:
+            raise NoProviderConfigured(HOW_TO_BEGIN)
+
+    def reachable(self) -> dict[str, bool]:
+        """Provider -> usable, as far as is known."""
+        return self.router.status()
+
+    def report(self, topic: str, problem: str | None) -> None:
+        """Note a problem for `/health`, or that it is gone."""
+        if problem is None:
+            self._problems.pop(topic, None)
+        else:
+            self._problems[topic] = problem
+
+    def problems(self) -> list[str]:
+        """What is wrong and what to do about it."""
+        none = [] if self.router.pool.names else [HOW_TO_BEGIN]
+        return [*self._problems.values(), *none]
+
+    async def names(self) -> list[tuple[str, str]]:
+        """(name, owner) of every model, as `provider/model`, then of the aliases."""
+        candidates = await self.router.pool.candidates()
+        aliases = dict.fromkeys([*self._config.aliases, *BUILT_IN_ALIASES])
+        return [
+            *((candidate.name, candidate.spec.name) for candidate in candidates),
+            *((alias, "alias") for alias in aliases),
+        ]
+
+    async def _look_around(self) -> None:
+        found: list[ProviderSpec] = []
+        if self._config.router.detect_local:
+            async with open_client() as client:
+                found = await detect_local(
+                    client, own_port=self._own_port, environ_ollama_host=self._ollama_host
+                )
+        embedded = None if found else await asyncio.to_thread(self._embedded)
+        await self._use(found, embedded)
+
+    async def _use(
+        self, specs: tuple[ProviderSpec, ...] | list[ProviderSpec], embedded: Provider | None = None
+    ) -> None:
+        pool = self.router.pool
+        providers = [pool.live(spec) or make_provider(spec) for spec in specs]
+        if embedded is not None:
+            providers.append(embedded)
+        await self.router.reconfigure(self._config, providers)
+
+
+def make_provider(spec: ProviderSpec) -> Provider:
+    """The adapter for one row, with a client of its own; weak models are held to a schema."""
+    return ConstrainedProvider(OpenAICompatibleProvider(spec, open_client()))
