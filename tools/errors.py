@@ -15,3 +15,11 @@ class InvalidArguments(ToolError):
 
 class StaleFile(ToolError):
     """The file is no longer what the effect was planned against: somebody else changed it."""
+
+
+class ProtectedPath(ToolError):
+    """The path is one that tools do not touch, whatever the model was told."""
+
+
+class FileTooLarge(ToolError):
+    """The file is larger than a call may read."""

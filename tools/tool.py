@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from tools.errors import InvalidArguments, ToolError, UnknownTool
+from tools.paths import normalise
 
 if TYPE_CHECKING:
     from tools.human import HumanReply, HumanRequest
@@ -110,9 +111,12 @@ class ToolCall:
 
     @property
     def path(self) -> str | None:
-        """The file a workspace tool is about; calls on one path must not overtake each other."""
+        """The file the call is about, in its one spelling; calls on one path must not overtake each other.
+
+        None for a tool that is about no single file. Raises ToolError for a path that is not allowed.
+        """
         value = self.arguments.get(self.tool.path_parameter or "")
-        return value if isinstance(value, str) else None
+        return normalise(value) if isinstance(value, str) else None
 
     async def run(self, ctx: ToolContext) -> ToolResult:
         """Run a tool without effects. Raises ToolError, and whatever `ctx.ask` raises to pause."""
