@@ -36,6 +36,9 @@ class ModelCard(_Frozen):
     """US dollars per million prompt tokens; None = unknown."""
     output_price: float | None = Field(default=None, ge=0)
     """US dollars per million answer tokens; None = unknown."""
+    free: bool | None = None
+    """Whether it costs nothing within the provider's allowance; None = its prices and the provider's tier
+    decide."""
     tokens_per_second: float | None = Field(default=None, gt=0)
     """Answer speed, prior; None = unknown."""
     ttft_seconds: float | None = Field(default=None, ge=0)

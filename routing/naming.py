@@ -1,0 +1,79 @@
+"""What the name of a model means: DESIGN section 2, "Naming a model"."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from routing.config import ModelCard, ProviderSpec
+from routing.errors import ModelNotFound, ProviderNotFound
+from routing.policy import Candidate
+from routing.types import Quality
+
+AUTO = "auto"
+_LONGEST_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The candidates that a name leaves, and what else it says."""
+
+    candidates: tuple[Candidate, ...]
+    in_order: bool = False
+    """Whether they are a chain to be tried in this order."""
+    quality: Quality | None = None
+    """What the name itself asks for; None = the request decides."""
+    prefers_tools: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    quality: Quality | None
+    prefers_tools: bool = False
+
+
+BUILT_IN_ALIASES: Mapping[str, _Meaning] = MappingProxyType(
+    {
+        "default": _Meaning(None),
+        "fast": _Meaning("fastest"),
+        "code": _Meaning("best_quality", prefers_tools=True),
+        "reasoning": _Meaning("best_quality"),
+    }
+)
+"""Names that mean `auto` unless the configuration gives them a chain."""
+
+
+def verbatim(spec: ProviderSpec, cards: Sequence[ModelCard], model: str) -> Candidate:
+    """The model of that name at this provider, known or not; the provider's own prefix is taken off once."""
+    by_id = {card.id: card for card in cards}
+    if model not in by_id:
+        model = model.removeprefix(f"{spec.name}/")
+    return Candidate(spec, by_id.get(model) or ModelCard(id=model))
+
+
+def bare(name: str, everything: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """All candidates whose id is the name. Raises ModelNotFound, with the nearest names."""
+    everything = tuple(everything)
+    found = tuple(each for each in everything if each.card.id == name)
+    if found:
+        return found
+    names = [spelling for each in everything for spelling in (each.name, each.card.id)]
+    raise ModelNotFound(_shown(name), nearest(name, [*names, *BUILT_IN_ALIASES]))
+
+
+def provider_named(name: str, names: Iterable[str]) -> ProviderNotFound:
+    """The error for a provider that is not configured."""
+    return ProviderNotFound(_shown(name), nearest(name, names))
+
+
+def nearest(name: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Up to three of the names that look like this one, whatever its case."""
+    spelled = {each.casefold(): each for each in names}
+    close = difflib.get_close_matches(_shown(name).casefold(), list(spelled), n=3)
+    return tuple(spelled[each] for each in close)
+
+
+def _shown(name: str) -> str:
+    return name[:_LONGEST_SHOWN]

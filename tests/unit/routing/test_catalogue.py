@@ -1,0 +1,79 @@
+"""The shipped facts: complete enough to use, and free of what we may not ship."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import resources
+
+import pytest
+from pydantic import SecretStr
+
+from routing.catalogue import known_models, known_providers, spec_for
+from routing.config import ModelCard
+from routing.errors import ProviderNotFound
+
+
+def test_every_row_makes_a_spec() -> None:
+    for name, known in known_providers().items():
+        spec = spec_for(name, "sk-test")
+        assert spec.name == name and spec.base_url == known.base_url
+        assert spec.base_url.startswith("https://") or spec.is_local or name == "litellm_proxy"
+        assert len({card.id for card in spec.models}) == len(spec.models)
+
+
+def test_model_rows_belong_to_shipped_providers() -> None:
+    rows = json.loads(resources.files("routing.data").joinpath("models.json").read_bytes())["models"]
+    assert {row["provider"] for row in rows} <= set(known_providers())
+    assert sum(len(known_models(name)) for name in known_providers()) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [("openai", "OPENAI_API_KEY"), ("groq", "GROQ_API_KEY"), ("mistral", "MISTRAL_API_KEY")],
+)
+def test_usual_variables(name: str, variable: str) -> None:
+    assert known_providers()[name].env_keys[0] == variable
+
+
+def test_local_servers_read_no_key_of_a_cloud() -> None:
+    assert known_providers()["ollama"].env_keys == ()
+    assert "LITELLM_URL" in known_providers()["litellm_proxy"].env_base_url
+
+
+def test_nothing_of_artificial_analysis_ships() -> None:
+    for name in ("models.json", "providers.json"):
+        text = resources.files("routing.data").joinpath(name).read_text()
+        assert "artificial" not in text.lower() and "aa_" not in text
+    assert "CC BY 4.0" in resources.files("routing.data").joinpath("README.md").read_text()
+
+
+def test_spec_for_takes_key_and_models() -> None:
+    spec = spec_for("groq", SecretStr("k"), models=[ModelCard(id="mine")])
+    assert spec.api_key is not None and spec.api_key.get_secret_value() == "k"
+    assert [card.id for card in spec.models] == ["mine"]
+
+
+def test_another_address_is_asked_for_its_models() -> None:
+    assert spec_for("openai", "k", base_url="http://127.0.0.1:9/v1").models == ()
+    assert spec_for("openai", "k", base_url="https://api.openai.com/v1/").models == known_models("openai")
+
+
+def test_an_account_id_is_no_other_address() -> None:
+    mine = known_providers()["cloudflare"].base_url.replace("{account_id}", "0a1b")
+    assert spec_for("cloudflare", "k", base_url=mine).models == known_models("cloudflare") != ()
+
+
+def test_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(ProviderNotFound, match="groq"):
+        spec_for("grok", None)
+
+
+def test_importing_reads_nothing() -> None:
+    code = (
+        "import sys\n"
+        "sys.addaudithook(lambda event, a: event == 'open' and str(a[0]).endswith('.json') and sys.exit(3))\n"
+        "import routing.catalogue"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

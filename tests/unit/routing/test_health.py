@@ -1,0 +1,98 @@
+"""Averages, cool-downs, probes and the retry budget."""
+
+from __future__ import annotations
+
+import pytest
+
+from routing.health import FAULTS_BEFORE_COOLING, FIRST_COOLING, LONGEST_LIMIT, PARKED, Health, RetryBudget
+
+KEY = ("p", "m")
+
+
+def trip(health: Health, now: float = 0.0) -> None:
+    for _ in range(FAULTS_BEFORE_COOLING):
+        health.gave_up(KEY, now)
+
+
+def test_a_snapshot_never_changes() -> None:
+    health = Health()
+    before = health.snapshot(0)
+    trip(health)
+    assert before.block(KEY) is None
+    assert health.snapshot(0).block(KEY) is not None
+
+
+def test_averages_follow_the_newest() -> None:
+    health = Health()
+    health.measured(KEY, ttft=1.0, latency=2.0, tokens=100)
+    health.measured(KEY, ttft=2.0, latency=4.0, tokens=100)
+    vitals = health.snapshot(0).of(KEY)
+    assert vitals.ttft == pytest.approx(1.2) and vitals.latency == pytest.approx(2.4)
+    assert vitals.speed == pytest.approx(90.0)
+
+
+def test_short_answers_say_nothing_about_speed() -> None:
+    health = Health()
+    health.measured(KEY, latency=2.0, tokens=3)
+    assert health.snapshot(0).of(KEY).speed is None
+
+
+def test_repeated_failure_cools_longer_each_time() -> None:
+    health = Health()
+    health.gave_up(KEY, 0)
+    assert health.snapshot(0).block(KEY) is None
+    trip(health)
+    block = health.snapshot(0).block(KEY)
+    assert block and block.cause == "faults" and block.seconds >= FIRST_COOLING
+    health.gave_up(KEY, 100)
+    longer = health.snapshot(100).block(KEY)
+    assert longer and longer.seconds > block.seconds
+
+
+def test_after_the_rest_one_request_at_a_time_probes() -> None:
+    health = Health()
+    trip(health)
+    assert health.snapshot(999).block(KEY) is None
+    assert health.claim(KEY) == "probe"
+    assert health.claim(KEY) == "closed"
+    assert health.snapshot(999).block(KEY) is not None
+    health.release(KEY)
+    assert health.claim(KEY) == "probe"
+    health.answered(KEY)
+    health.release(KEY)
+    assert health.claim(KEY) == "open"
+
+
+def test_limits_end_and_are_capped() -> None:
+    health = Health()
+    health.limited(KEY, 0, 86_400)
+    block = health.snapshot(0).block(KEY)
+    assert block and block.seconds == LONGEST_LIMIT and block.cause == "rate limit"
+    assert health.snapshot(LONGEST_LIMIT).block(KEY) is None
+
+
+def test_a_refused_model_is_parked_alone_a_refused_key_whole() -> None:
+    health = Health()
+    health.refused(KEY, 0, "no such model", whole_account=False)
+    assert health.snapshot(0).block(("p", "other")) is None
+    assert not health.snapshot(0).is_up("p")  # all we know of it is down
+    health.refused(KEY, 0, "bad key", whole_account=True)
+    block = health.snapshot(1).block(("p", "other"))
+    assert block and block.words == "bad key" and block.seconds == PARKED - 1
+    assert not health.snapshot(1).is_up("p") and health.snapshot(1).is_up("q")
+    health.forget({"p"})
+    assert health.snapshot(1).is_up("p")
+
+
+def test_budget_never_under_ten() -> None:
+    budget = RetryBudget()
+    budget.request(0)
+    assert [budget.spend(0.5) for _ in range(11)] == [True] * 10 + [False]
+    assert budget.spend(11)  # ten seconds later the window is clear
+
+
+def test_budget_is_a_fifth_of_the_traffic() -> None:
+    budget = RetryBudget()
+    for i in range(200):
+        budget.request(i / 40)
+    assert sum(budget.spend(5) for _ in range(100)) == 40

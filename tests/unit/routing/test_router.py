@@ -1,0 +1,573 @@
+"""The fault table of the contract, row by row, whole and streamed; and what the two do not share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from routing.config import ChainLink, FallbackConfig, ModelCard, RouterConfig, RoutingConfig
+from routing.errors import (
+    ContextTooLong,
+    KeyRefused,
+    NoProviderAvailable,
+    NoProviderConfigured,
+    ProviderError,
+    ProviderTimeout,
+    ProviderUnavailable,
+    RateLimited,
+    RequestRejected,
+    RoutingError,
+    StreamCut,
+    Unsupported,
+)
+from routing.types import ChatRequest, RouteDecision
+from tests.unit.routing.room import HANG, USAGE, Cut, Raw, Room, ask, memory, rated, room
+
+Answer = tuple[str, RouteDecision]
+
+DOWN = ProviderUnavailable("a", "a answered 500", 500)
+SILENT = ProviderTimeout("a", "a did not answer")
+LIMITED = RateLimited("a", "a answered 429")
+BAD_KEY = KeyRefused("a", "a answered 401", 401)
+NO_MODEL = KeyRefused("a", "a answered 404", 404)
+TOO_LONG = ContextTooLong("a", "a answered 400: too long", 400)
+REJECTED = RequestRejected("a", "a answered 422: bad temperature", 422)
+
+
+def limited(seconds: float) -> RateLimited:
+    return RateLimited("a", "a answered 429", retry_after=seconds)
+
+
+async def whole(at: Room, request: ChatRequest) -> Answer:
+    completion = await at.router.complete(request)
+    return completion.message["content"], completion.decision
+
+
+async def streamed(at: Room, request: ChatRequest) -> Answer:
+    stream = await at.router.stream(request)
+    try:
+        text = "".join([chunk.delta.get("content") or "" for chunk in [each async for each in stream]])
+    finally:
+        await stream.aclose()
+    return text.removeprefix("Half "), stream.decision
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Whole or streamed: the same requests, the same outcomes."""
+
+    get: Callable[[Room, ChatRequest], Any]
+
+    def __call__(self, at: Room, **request: Any) -> Answer:
+        answer: Answer = asyncio.run(self.get(at, ask(**request)))
+        return answer
+
+
+@pytest.fixture(params=[whole, streamed])
+def answer(request: pytest.FixtureRequest) -> Mode:
+    return Mode(request.param)
+
+
+# ---- the fault table (DESIGN 3.5) ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [DOWN, ProviderUnavailable("a", "empty"), ProviderTimeout("a", "504", 504)])
+def test_down_is_repeated_then_the_next_is_asked(answer: Mode, fault: ProviderError) -> None:
+    a, b = rated("a", 0.9, fault), rated("b", 0.5)
+    at = room(a, b)
+    text, decision = answer(at)
+    assert (text, decision.name, decision.attempts) == ("ok", "b/m", 5)
+    assert len(a.asked) == 4 and at.clock.slept == [0.5, 1.0, 2.0]
+    assert [attempt.reason for attempt in decision.failed] == [str(fault)] * 4
+
+
+def test_down_once_is_repeated_at_the_same(answer: Mode) -> None:
+    a, b = rated("a", 0.9, DOWN, "ok"), rated("b", 0.5)
+    _, decision = answer(room(a, b))
+    assert decision.name == "a/m" and decision.attempts == 2
+
+
+def test_down_everywhere_is_told_so(answer: Mode) -> None:
+    with pytest.raises(ProviderUnavailable, match="500"):
+        answer(room(rated("a", 0.9, DOWN), rated("b", 0.5, DOWN)))
+
+
+def test_silence_goes_to_the_next_at_once_and_is_told_as_a_timeout(answer: Mode) -> None:
+    a, b = rated("a", 0.9, SILENT), rated("b", 0.5)
+    _, decision = answer(room(a, b))
+    assert decision.name == "b/m" and len(a.asked) == 1
+    alone = rated("a", 0.9, SILENT)
+    with pytest.raises(ProviderTimeout):
+        answer(room(alone))
+    assert len(alone.asked) == 4
+
+
+def test_on_error_off_stays_at_the_first(answer: Mode) -> None:
+    a, b = rated("a", 0.9, DOWN), rated("b", 0.5)
+    with pytest.raises(ProviderUnavailable):
+        answer(room(a, b, config=RoutingConfig(fallbacks=FallbackConfig(on_error=False))))
+    assert len(a.asked) == 4 and not b.asked
+
+
+def test_limited_goes_to_the_next_and_cools_down(answer: Mode) -> None:
+    a, b = rated("a", 0.9, LIMITED), rated("b", 0.5)
+    at = room(a, b)
+    for _ in range(2):
+        assert answer(at)[1].name == "b/m"
+    assert len(a.asked) == 1 and at.clock.slept == []
+    at.clock.now += RouterConfig().retry_after_seconds
+    answer(at)
+    assert len(a.asked) == 2
+
+
+def test_a_short_retry_after_is_obeyed(answer: Mode) -> None:
+    a, b = rated("a", 0.9, limited(3), "ok"), rated("b", 0.5)
+    at = room(a, b)
+    assert answer(at)[1].name == "a/m"
+    assert at.clock.slept == [3]
+
+
+def test_a_longer_one_only_when_nobody_else_is_there(answer: Mode) -> None:
+    a, b = rated("a", 0.9, limited(30), "ok"), rated("b", 0.5)
+    assert answer(room(a, b))[1].name == "b/m"
+    alone = room(rated("a", 0.9, limited(30), "ok"))
+    assert answer(alone)[1].attempts == 2
+    assert alone.clock.slept == [30]
+
+
+def test_a_retry_after_beyond_the_deadline_is_told_at_once(answer: Mode) -> None:
+    a = rated("a", 0.9, limited(3600))
+    at = room(a)
+    with pytest.raises(RateLimited) as caught:
+        answer(at)
+    assert caught.value.retry_after == 3600 and len(a.asked) == 1 and at.clock.slept == []
+
+
+def test_limited_everywhere_names_the_shortest_wait(answer: Mode) -> None:
+    with pytest.raises(RateLimited) as caught:
+        answer(room(rated("a", 0.9, limited(900)), rated("b", 0.5, limited(600)), rated("c", 0.4, LIMITED)))
+    assert caught.value.retry_after == 600
+    with pytest.raises(RateLimited) as caught:
+        answer(room(rated("a", 0.9, LIMITED)))
+    assert caught.value.retry_after == 60
+
+
+def test_on_rate_limit_off_stays_at_the_first(answer: Mode) -> None:
+    a, b = rated("a", 0.9, LIMITED), rated("b", 0.5)
+    with pytest.raises(RateLimited):
+        answer(room(a, b, config=RoutingConfig(fallbacks=FallbackConfig(on_rate_limit=False))))
+    assert not b.asked
+
+
+@pytest.mark.parametrize("status", [401, 402])
+def test_a_refused_key_parks_all_its_models(answer: Mode, status: int) -> None:
+    refused = KeyRefused("a", "a refuses our key", status)
+    a, b = memory("a", refused, models=["m", "n"], tier="free"), rated("b", 0.5)
+    at = room(a, b)
+    for _ in range(2):
+        assert answer(at)[1].name == "b/m"
+    assert answer(at, provider="b")[1].name == "b/m"
+    a_first = room(memory("a", refused, models=[ModelCard(id=x, quality=0.9) for x in "mn"]), rated("b", 0.5))
+    for _ in range(2):
+        assert answer(a_first)[1].name == "b/m"
+    assert a_first.router.status() == {"a": False, "b": True}
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_refused_model_is_parked_alone(answer: Mode, status: int) -> None:
+    cards = [ModelCard(id="m", quality=0.9), ModelCard(id="n", quality=0.8)]
+    a = memory("a", KeyRefused("a", "a has no m", status), "ok", models=cards)
+    at = room(a)
+    for _ in range(2):
+        assert answer(at)[1].name == "a/n"
+    assert [model for model, _ in a.asked] == ["m", "n", "n"]
+
+
+def test_a_parked_key_says_why_and_comes_back_with_another_configuration(answer: Mode) -> None:
+    a = rated("a", 0.9, BAD_KEY)
+    at = room(a)
+    for _ in range(2):
+        with pytest.raises(KeyRefused, match="a answered 401"):
+            answer(at)
+    assert len(a.asked) == 1
+    asyncio.run(at.router.reconfigure(RoutingConfig(), [rated("a", 0.9)]))
+    assert answer(at)[1].name == "a/m" and a.closed == 1
+
+
+def test_too_long_goes_only_to_larger_windows(answer: Mode) -> None:
+    small, smaller = rated("a", 0.9, TOO_LONG, context_window=8000), rated("b", 0.8, context_window=4000)
+    unknown, large = rated("c", 0.7), rated("d", 0.2, context_window=128_000)
+    _, decision = answer(room(small, smaller, unknown, large))
+    assert decision.name == "d/m" and decision.attempts == 2
+    assert not smaller.asked and not unknown.asked
+
+
+def test_too_long_for_all_is_told_so(answer: Mode) -> None:
+    with pytest.raises(ContextTooLong):
+        answer(room(rated("a", 0.9, TOO_LONG, context_window=8000), rated("b", 0.8, context_window=8000)))
+
+
+def test_on_context_window_off_stays_at_the_first(answer: Mode) -> None:
+    a, b = rated("a", 0.9, TOO_LONG, context_window=8000), rated("b", 0.8, context_window=128_000)
+    with pytest.raises(ContextTooLong):
+        answer(room(a, b, config=RoutingConfig(fallbacks=FallbackConfig(on_context_window=False))))
+    assert not b.asked
+
+
+def test_a_rejected_request_is_not_tried_elsewhere(answer: Mode) -> None:
+    a, b = rated("a", 0.9, REJECTED), rated("b", 0.5)
+    with pytest.raises(RequestRejected, match="bad temperature"):
+        answer(room(a, b))
+    assert len(a.asked) == 1 and not b.asked
+
+
+def test_a_rejection_after_other_faults_is_what_is_told(answer: Mode) -> None:
+    with pytest.raises(RequestRejected):
+        answer(room(rated("a", 0.9, LIMITED), rated("b", 0.5, REJECTED)))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        (DOWN, BAD_KEY, ProviderUnavailable),
+        (LIMITED, DOWN, ProviderUnavailable),
+        (LIMITED, BAD_KEY, RateLimited),
+        (BAD_KEY, NO_MODEL, KeyRefused),
+        (TOO_LONG, DOWN, ProviderUnavailable),
+    ],
+)
+def test_the_error_that_may_pass_by_itself_is_told(
+    answer: Mode, first: ProviderError, second: ProviderError, told: type[RoutingError]
+) -> None:
+    a, b = rated("a", 0.9, first, context_window=8000), rated("b", 0.5, second, context_window=9000)
+    with pytest.raises(told):
+        answer(room(a, b))
+
+
+# ---- limits ----------------------------------------------------------------------------------------
+
+
+def test_a_provider_gets_its_allowance_over_all_its_models(answer: Mode) -> None:
+    a = memory("a", DOWN, models=["m", "n", "o"])
+    with pytest.raises(ProviderUnavailable):
+        answer(room(a))
+    assert len(a.asked) == 4
+
+
+def test_every_link_of_a_chain_gets_its_turn(answer: Mode) -> None:
+    links = tuple(ChainLink(provider="a", model=model) for model in "mn")
+    config = RoutingConfig(aliases={"mine": links}, router=RouterConfig(num_retries=0))
+    a = memory("a", DOWN, "ok")
+    assert answer(room(a, config=config), model="mine")[1].name == "a/n"
+    assert [model for model, _ in a.asked] == ["m", "n"]
+
+
+def test_repeats_end_before_the_deadline(answer: Mode) -> None:
+    a = rated("a", 0.9, DOWN)
+    at = room(a, config=RoutingConfig(router=RouterConfig(timeout=1.2)))
+    with pytest.raises(ProviderUnavailable):
+        answer(at)
+    assert at.clock.slept == [0.5]  # the second pause, of 1 s, would end too late
+
+
+def test_no_candidate_is_asked_after_the_deadline(answer: Mode) -> None:
+    a, b = rated("a", 0.9, limited(4), DOWN), rated("b", 0.5)
+    at = room(a, b, config=RoutingConfig(router=RouterConfig(timeout=5)))
+    at.clock.stretch = 2.0  # a busy machine wakes up late
+    with pytest.raises(RateLimited):
+        answer(at)
+    assert not b.asked
+
+
+def test_hanging_leaves_time_for_the_next(answer: Mode) -> None:
+    a, b = rated("a", 0.9, HANG), rated("b", 0.5)
+    config = RoutingConfig(router=RouterConfig(timeout=0.2))
+    assert answer(room(a, b, config=config))[1].name == "b/m"
+    with pytest.raises(ProviderTimeout):
+        answer(
+            room(rated("a", 0.9, HANG), config=RoutingConfig(router=RouterConfig(timeout=0.1, num_retries=0)))
+        )
+
+
+def test_the_retry_budget_bounds_repeats_over_all_requests(answer: Mode) -> None:
+    models = [f"m{i}" for i in range(9)]
+    a = memory("a", DOWN, models=models)
+    at = room(a)
+    at.clock.stretch = 0.0  # all in one window
+    for model in models:
+        with pytest.raises(ProviderUnavailable):
+            answer(at, provider="a", model=model)
+    assert len(a.asked) == len(models) + 10
+
+
+# ---- health ----------------------------------------------------------------------------------------
+
+
+def test_repeated_failure_cools_down_and_recovers_by_a_probe(answer: Mode) -> None:
+    a, b = rated("a", 0.9, DOWN), rated("b", 0.5)
+    at = room(a, b, config=RoutingConfig(router=RouterConfig(num_retries=0)))
+    for _ in range(5):
+        answer(at)
+    assert len(a.asked) == 3  # then it was left alone
+    at.clock.now += 60
+    answer(at)
+    assert len(a.asked) == 4  # the probe failed: alone again, for longer
+    answer(at)
+    assert len(a.asked) == 4
+    at.clock.now += 600
+    a.script.clear()
+    a.script.append("ok")
+    for _ in range(3):
+        assert answer(at)[1].name == "a/m"
+
+
+def test_who_fails_is_asked_all_the_same_when_nobody_else_is_there(answer: Mode) -> None:
+    a = rated("a", 0.9, DOWN)
+    at = room(a, config=RoutingConfig(router=RouterConfig(num_retries=0)))
+    for _ in range(6):
+        with pytest.raises(ProviderUnavailable):
+            answer(at)
+    a.script[0] = "ok"
+    assert answer(at)[1].name == "a/m"
+
+
+def test_one_probe_at_a_time() -> None:
+    async def scenario() -> None:
+        a = rated("a", 0.9, HANG)
+        at = room(a, config=RoutingConfig(router=RouterConfig(num_retries=0)))
+        for _ in range(3):
+            at.health.gave_up(("a", "m"), at.clock())
+        probe = asyncio.create_task(at.router.complete(ask()))
+        await asyncio.sleep(0.01)
+        with pytest.raises(NoProviderAvailable) as caught:
+            await at.router.complete(ask())
+        assert caught.value.retry_after
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
+        a.script[0] = "ok"  # a probe that was given up leaves the way free
+        assert (await at.router.complete(ask())).decision.name == "a/m"
+
+    asyncio.run(scenario())
+
+
+def test_all_limited_before_is_told_with_the_wait(answer: Mode) -> None:
+    at = room(rated("a", 0.9, limited(900)), rated("b", 0.5, limited(600)))
+    with pytest.raises(RateLimited):
+        answer(at)
+    at.clock.now += 100
+    with pytest.raises(NoProviderAvailable, match="b/m: left alone for 500 s: rate limit") as caught:
+        answer(at)
+    assert caught.value.retry_after == 500
+
+
+def test_speed_and_success_are_learned(answer: Mode) -> None:
+    a = rated("a", 0.9, DOWN, "ok")
+    at = room(a)
+    answer(at)
+    vitals = at.health.snapshot(at.clock()).of(("a", "m"))
+    assert 0 < vitals.success_rate < 1 and vitals.latency is not None
+
+
+# ---- choice ----------------------------------------------------------------------------------------
+
+
+def test_an_explicit_provider_has_no_other(answer: Mode) -> None:
+    a, b = rated("a", 0.9, DOWN), rated("b", 0.5)
+    with pytest.raises(ProviderUnavailable):
+        answer(room(a, b), provider="a")
+    assert not b.asked
+
+
+def test_a_named_model_falls_over_to_other_hosts_of_it(answer: Mode) -> None:
+    a, b = memory("a", DOWN, models=["m"]), memory("b", models=["x", "m"])
+    assert answer(room(a, b), model="m")[1].name == "b/m"
+
+
+def test_a_conversation_goes_on_elsewhere_as_it_is(answer: Mode) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{ "x" : 1}'}}
+    messages = [
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "done"},
+    ]
+    a, b = rated("a", 0.9, "first", LIMITED, tools=True), rated("b", 0.5, tools=True)
+    at = room(a, b)
+    body = {"messages": messages, "tools": [{"type": "function"}]}
+    assert answer(at, body=body)[1].name == "a/m"
+    assert answer(at, body=body)[1].name == "b/m"
+    assert b.asked[0][1] == body and a.asked[0][1] == body
+
+
+def test_nobody_can_ever_serve_it(answer: Mode) -> None:
+    with pytest.raises(Unsupported, match="a/m: cannot call tools"):
+        answer(room(rated("a", 0.9, tools=False)), body={"tools": [{}]})
+
+
+def test_nobody_is_configured(answer: Mode) -> None:
+    with pytest.raises(NoProviderConfigured):
+        answer(room())
+
+
+def test_nobody_tells_its_models(answer: Mode) -> None:
+    silent = memory("a", models=[])
+    silent.listing = DOWN
+    with pytest.raises(NoProviderAvailable, match="add `models`"):
+        answer(room(silent))
+
+
+def test_only_what_the_provider_takes_is_sent_and_the_rest_named(answer: Mode) -> None:
+    a = memory("a", unsupported={"seed"})
+    body = {"seed": 1, "temperature": 0.5, "api_base": "http://evil.example", "api_key": "k"}
+    _, decision = answer(room(a), body=body)
+    assert decision.dropped == ("api_base", "api_key", "seed")
+    assert set(a.asked[0][1]) == {"messages", "temperature"}
+
+
+def test_the_decision_carries_prices(answer: Mode) -> None:
+    paid = rated("a", 0.9, input_price=2, output_price=8)
+    assert answer(room(paid))[1].cost(1_000_000, 500_000) == 6
+    free = memory("a", tier="local")
+    assert answer(room(free))[1].cost(1, 1) == 0
+
+
+def test_explain_asks_nobody() -> None:
+    a, b = rated("a", 0.5), rated("b", 0.9)
+    at = room(a, b)
+    ranked = asyncio.run(at.router.explain(ask()))
+    assert [entry.candidate.name for entry in ranked] == ["b/m", "a/m"]
+    assert "0.50 against 0.90 of b/m" in ranked[1].reason
+    assert not a.asked and not b.asked
+
+
+# ---- streams ---------------------------------------------------------------------------------------
+
+
+def test_chunks_arrive_whole_in_order_and_close() -> None:
+    async def scenario() -> None:
+        a = rated("a", 0.9, "answer")
+        stream = await room(a).router.stream(ask())
+        chunks = [chunk async for chunk in stream]
+        assert chunks[0].delta == {"role": "assistant"}
+        assert [chunk.delta.get("content") for chunk in chunks[1:3]] == ["Half ", "answer"]
+        assert chunks[-1].data["usage"] == USAGE
+        assert [chunk async for chunk in stream] == [] and a.streams_closed == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        Raw(()),
+        Raw(({"choices": [{"delta": {"role": "assistant"}}]},)),
+        Raw(
+            (
+                {"choices": [{"delta": {"role": "assistant"}}]},
+                {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+            )
+        ),
+    ],
+)
+def test_a_stream_without_words_is_tried_elsewhere(held: Raw) -> None:
+    a, b = rated("a", 0.9, held), rated("b", 0.5)
+    text, decision = asyncio.run(streamed(room(a, b), ask()))
+    assert (text, decision.name) == ("ok", "b/m") and a.streams_closed == 4
+
+
+def test_thinking_that_took_all_the_room_is_the_callers_to_see() -> None:
+    only = Raw(
+        (
+            {"choices": [{"delta": {"reasoning": "hm"}}]},
+            {"choices": [{"delta": {}, "finish_reason": "length"}]},
+        )
+    )
+    text, decision = asyncio.run(streamed(room(rated("a", 0.9, only)), ask()))
+    assert (text, decision.attempts) == ("", 1)
+
+
+def test_a_tool_call_is_a_beginning() -> None:
+    call = Raw(
+        (
+            {"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "c"}]}}]},
+            {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]},
+        )
+    )
+    assert asyncio.run(streamed(room(rated("a", 0.9, call)), ask()))[1].attempts == 1
+
+
+def test_a_cut_after_words_is_told_with_the_usage_and_not_repeated() -> None:
+    async def scenario() -> None:
+        a, b = rated("a", 0.9, Cut(DOWN)), rated("b", 0.5)
+        at = room(a, b)
+        stream = await at.router.stream(ask())
+        read = []
+        with pytest.raises(StreamCut, match="a/m broke off") as caught:
+            async for chunk in stream:
+                read.append(chunk.delta.get("content"))
+        assert caught.value.usage == USAGE and "Half " in read
+        assert (len(a.asked), len(b.asked), a.streams_closed) == (1, 0, 1)
+        assert at.health.snapshot(at.clock()).of(("a", "m")).faults == 1
+        assert [chunk async for chunk in stream] == []
+
+    asyncio.run(scenario())
+
+
+def test_leaving_early_closes_the_connection() -> None:
+    async def scenario() -> None:
+        a = rated("a", 0.9)
+        at = room(a)
+        stream = await at.router.stream(ask())
+        await anext(stream)
+        await stream.aclose()
+        await stream.aclose()
+        assert a.streams_closed == 1 and [chunk async for chunk in stream] == []
+        assert at.health.snapshot(at.clock()).of(("a", "m")).faults == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_change_of_configuration_lets_streams_end() -> None:
+    async def scenario() -> None:
+        old, new = rated("a", 0.9, "old"), rated("a", 0.9, "new")
+        at = room(old)
+        stream = await at.router.stream(ask())
+        await at.router.reconfigure(RoutingConfig(), [new])
+        assert (await whole(at, ask()))[0] == "new" and old.closed == 0
+        assert "old" in [chunk.delta.get("content") async for chunk in stream]
+        assert (old.closed, new.closed) == (1, 0)
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_request_lets_go_of_its_provider() -> None:
+    async def scenario() -> None:
+        a = rated("a", 0.9, HANG)
+        at = room(a)
+        for call in (at.router.complete, at.router.stream):
+            task: asyncio.Task[Any] = asyncio.create_task(call(ask()))
+            await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await at.pool.swap([])
+        assert a.closed == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_provider_that_left_meanwhile_is_passed_over() -> None:
+    async def scenario() -> None:
+        a, b = rated("a", 0.9, DOWN), rated("b", 0.8)
+        c = rated("c", 0.5)
+        at = room(a, b, c, config=RoutingConfig(router=RouterConfig(num_retries=1)))
+
+        async def leave() -> None:
+            await at.pool.swap([a, c])
+
+        at.clock.meanwhile = leave
+        assert (await whole(at, ask()))[1].name == "c/m"
+
+    asyncio.run(scenario())
