@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -21,7 +22,16 @@ INVALID_ARGUMENTS = "__invalid_json__"
 """Holds, in a stored call, the text of arguments that are no JSON object or no valid Unicode."""
 
 NOT_EXECUTED = "Error: not executed: the run was stopped before this call was carried out."
+LONGEST_FAILED_ARGUMENT = 16_000
+"""Characters of an argument that are shown again after the call failed."""
 _TOOL_CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(slots=True)
+class _PartialCall:
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
 
 
 class AnswerBuilder:
@@ -29,7 +39,7 @@ class AnswerBuilder:
 
     def __init__(self) -> None:
         self.text: list[str] = []
-        self.calls: dict[int, dict[str, str]] = {}
+        self.calls: dict[int, _PartialCall] = {}
         self.finish_reason: str | None = None
         self.prompt_tokens = 0
         self.completion_tokens = 0
@@ -42,13 +52,11 @@ class AnswerBuilder:
         choices = chunk.data.get("choices") or [{}]
         self.finish_reason = choices[0].get("finish_reason") or self.finish_reason
         for piece in chunk.delta.get("tool_calls") or []:
-            call = self.calls.setdefault(
-                piece.get("index", len(self.calls)), {"id": "", "name": "", "args": ""}
-            )
+            call = self.calls.setdefault(piece.get("index", len(self.calls)), _PartialCall())
             function = piece.get("function") or {}
-            call["id"] = piece.get("id") or call["id"]
-            call["name"] += function.get("name") or ""
-            call["args"] += function.get("arguments") or ""
+            call.id = piece.get("id") or call.id
+            call.name += function.get("name") or ""
+            call.arguments.append(function.get("arguments") or "")
         text = chunk.delta.get("content") or ""
         if text:
             self.text.append(text)
@@ -59,18 +67,11 @@ class AnswerBuilder:
         taken = set(known_ids)
         calls = []
         for _, call in sorted(self.calls.items()):
-            call_id = call["id"]
-            if not _TOOL_CALL_ID.fullmatch(call_id) or call_id in taken:
-                call_id = f"call_{uuid4().hex}"
+            valid = _TOOL_CALL_ID.fullmatch(call.id) and call.id not in taken
+            call_id = call.id if valid else f"call_{uuid4().hex}"
             taken.add(call_id)
-            calls.append(
-                {
-                    "id": call_id,
-                    "name": _clean(call["name"]),
-                    "args": _arguments(call["args"]),
-                    "type": "tool_call",
-                }
-            )
+            args = _arguments("".join(call.arguments))
+            calls.append({"id": call_id, "name": _clean(call.name), "args": args, "type": "tool_call"})
         return AIMessage(
             content=_clean("".join(self.text)),
             tool_calls=calls,
@@ -118,7 +119,7 @@ def to_chat_messages(system: str, messages: Sequence[AnyMessage]) -> list[ChatMe
             else:
                 chat.append({"role": "user", "content": _text(message)})
         elif isinstance(message, AIMessage):
-            chat.append(_assistant(message))
+            chat.append(_assistant(message, results))
             chat += [
                 {
                     "role": "tool",
@@ -130,11 +131,18 @@ def to_chat_messages(system: str, messages: Sequence[AnyMessage]) -> list[ChatMe
     return chat
 
 
-def _assistant(message: AIMessage) -> ChatMessage:
+def _assistant(message: AIMessage, results: Mapping[str, str]) -> ChatMessage:
     chat: ChatMessage = {"role": "assistant", "content": _text(message)}
     if message.tool_calls:
         chat["tool_calls"] = [
-            _wire_call(call["id"] or "", call["name"], call["args"]) for call in message.tool_calls
+            _wire_call(
+                call["id"] or "",
+                call["name"],
+                _shortened(call["args"])
+                if results.get(call["id"] or "", NOT_EXECUTED).startswith("Error:")
+                else call["args"],
+            )
+            for call in message.tool_calls
         ]
     return chat
 
@@ -146,6 +154,16 @@ def _wire_call(call_id: str, name: str, args: Mapping[str, Any]) -> WireCall:
         "id": call_id,
         "type": "function",
         "function": {"name": name, "arguments": json.dumps(shown, ensure_ascii=False)},
+    }
+
+
+def _shortened(args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call that failed: what did not help need not fill the window of every later call."""
+    return {
+        name: f"{value[:200]} [... {len(value):,} characters in all]"
+        if isinstance(value, str) and len(value) > LONGEST_FAILED_ARGUMENT
+        else value
+        for name, value in args.items()
     }
 
 

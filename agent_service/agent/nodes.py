@@ -17,7 +17,6 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 from sqlalchemy.exc import SQLAlchemyError
-from tools.diff import count_changes
 
 from agent_service import events
 from agent_service.agent.effects import Done, EffectRunner
@@ -36,6 +35,7 @@ from agent_service.agent.state import AgentContext, AgentState, Spent, ToolTask
 from checkpoints.errors import CheckpointError
 from routing.errors import StreamCut
 from routing.types import ChatRequest, RouteDecision
+from tools.diff import count_changes
 from tools.errors import ToolError
 from tools.human import HumanReply, HumanRequest
 from tools.tool import ToolCall, ToolContext, ToolResult

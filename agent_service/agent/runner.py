@@ -6,6 +6,7 @@ Imports LangGraph, which takes a second: `agent.supervisor` imports this module 
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -25,6 +26,8 @@ from checkpoints.stores import Stores
 from checkpoints.threads import ThreadRecord
 from tools.errors import ToolError
 from tools.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 AUTO_MODEL = "auto"
 
@@ -123,8 +126,12 @@ def _open_workspace(thread: ThreadRecord, unfinished: list[str]) -> Workspace | 
     try:
         workspace = Workspace(Path(thread.project_directory))
         _ = workspace.identity  # raises when the folder is gone
-        if unfinished:
-            workspace.sweep(unfinished)
+        if unfinished and (kept := workspace.sweep(unfinished).kept):
+            logger.warning(
+                "left by a crash in %s, for a person to look at: %s",
+                thread.project_directory,
+                ", ".join(kept),
+            )
     except (ToolError, OSError):
         raise Misconfigured(
             f"The project folder {thread.project_directory} is gone or unreadable; put it back, then go on."

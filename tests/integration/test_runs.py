@@ -1,0 +1,266 @@
+"""What a model may do to a run: nothing that leaves its thread broken."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service import RunningService, sse, wait_until
+from tests.upstream import ScriptedUpstream, calls, cut_after, hang, says, status, wait
+
+READ = ("read_file", {"filepath": "a.txt"})
+
+
+def _answers(upstream: ScriptedUpstream, request: int = -1) -> list[str]:
+    return [m["content"] for m in upstream.bodies[request]["messages"] if m["role"] == "tool"]
+
+
+def test_plain_answers_are_split_into_code_and_prose(tmp_path: Path) -> None:
+    text = "Here:\n```py\nprint('hi')\n```\nand in a shell:\n```sh\npython hi.py --a-long-command\n```\nBye."
+    with ScriptedUpstream([text, text]) as upstream, RunningService(tmp_path, upstream) as service:
+        answer = service.invoke("write it", language="py").json()
+        assert answer["generated_code"] == "print('hi')"
+        assert answer["explanation"] == "Here:\nand in a shell:\nBye."
+        assert answer["request_params"] == {"instruction": "write it", "language": "py"}
+        longest = service.invoke("write it").json()
+        assert longest["generated_code"] == "python hi.py --a-long-command"
+        assert "py" in upstream.bodies[0]["messages"][1]["content"]
+        assert [t["function"]["name"] for t in upstream.bodies[0]["tools"]] == ["ask_human_for_input"]
+
+
+@pytest.mark.parametrize(
+    "answer", [says("```python\nprint("), says("half of it", finish="length")], ids=["fence", "length"]
+)
+def test_a_truncated_answer_is_an_error(tmp_path: Path, answer: Any) -> None:
+    with ScriptedUpstream([answer, "ok"]) as upstream, RunningService(tmp_path, upstream) as service:
+        first = service.invoke(thread_id="thread-01").json()
+        assert first["agent_status"] == "error"
+        assert "cut off" in first["error_details"]
+        assert service.invoke(thread_id="thread-01").json()["agent_status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "arguments", ['{"filepath": ', "[]", "null", '{"filepath": 5}', "{}", '{"filepath": NaN}']
+)
+def test_bad_arguments_are_told_to_the_model_with_the_schema(
+    tmp_path: Path, project: Path, arguments: str
+) -> None:
+    script = [calls(("read_file", arguments)), "ok"]
+    with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
+        assert service.invoke(project_directory=str(project)).json()["agent_status"] == "completed"
+        [answer] = _answers(upstream)
+        assert answer.startswith("Error: ")
+        assert '"filepath"' in answer
+        assert upstream.refusals == []
+
+
+def test_an_unknown_tool_is_told_with_the_known_ones(tmp_path: Path, project: Path) -> None:
+    with (
+        ScriptedUpstream([calls(("run_shell", {"x": 1})), "ok"]) as upstream,
+        RunningService(tmp_path, upstream) as service,
+    ):
+        assert service.invoke(project_directory=str(project)).json()["agent_status"] == "completed"
+        [answer] = _answers(upstream)
+        assert answer.startswith("Error: ")
+        assert "read_file" in answer
+
+
+def test_sixty_calls_in_one_answer_get_sixty_answers_in_order(tmp_path: Path, project: Path) -> None:
+    for number in range(60):
+        (project / f"f{number}").write_text(f"content {number}")
+    many = calls(*(("read_file", {"filepath": f"f{n}"}, f"c{n}") for n in range(60)))
+    with ScriptedUpstream([many, "ok"]) as upstream, RunningService(tmp_path, upstream) as service:
+        assert service.invoke(project_directory=str(project)).json()["agent_status"] == "completed"
+        assert _answers(upstream) == [f"content {n}" for n in range(60)]
+
+
+def test_more_calls_than_allowed_in_one_answer_are_refused_one_by_one(tmp_path: Path, project: Path) -> None:
+    many = calls(*(("write_file", {"filepath": f"f{n}", "content": "x"}, f"c{n}") for n in range(5)))
+    with (
+        ScriptedUpstream([many, "ok"]) as upstream,
+        RunningService(tmp_path, upstream, agent={"max_tool_calls_per_turn": 3}) as service,
+    ):
+        assert service.invoke(project_directory=str(project)).json()["agent_status"] == "completed"
+        answers = _answers(upstream)
+        assert len(answers) == 5
+        assert all(a.startswith("Error: not executed") for a in answers[3:])
+        assert sorted(p.name for p in project.iterdir()) == ["f0", "f1", "f2"]
+
+
+def test_calls_on_one_path_keep_their_order(tmp_path: Path, project: Path) -> None:
+    script = [
+        calls(
+            ("write_file", {"filepath": "a.txt", "content": "one"}),
+            ("write_file", {"filepath": "./a.txt", "content": "two"}),
+            ("read_file", {"filepath": "a.txt"}),
+            ("write_file", {"filepath": "a.txt", "content": "three"}),
+        ),
+        "ok",
+    ]
+    with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
+        response = service.invoke(project_directory=str(project)).json()
+        assert (project / "a.txt").read_text() == "three"
+        assert _answers(upstream)[2] == "two"
+        assert response["files_changed"] == [
+            {"path": "a.txt", "action": "created", "additions": 1, "deletions": 0}
+        ]
+
+
+def test_tool_calls_for_ever_meet_the_step_limit(tmp_path: Path, project: Path) -> None:
+    (project / "a.txt").write_text("x")
+    with (
+        ScriptedUpstream(otherwise=calls(READ)) as upstream,
+        RunningService(tmp_path, upstream, agent={"max_steps": 4}) as service,
+    ):
+        stopped = service.invoke(project_directory=str(project), thread_id="thread-01").json()
+        assert stopped["agent_status"] == "error"
+        assert "max_steps" in stopped["error_details"]
+        assert len(upstream.requests) == 4
+        upstream.otherwise = "done now"
+        assert service.invoke("finish", thread_id="thread-01").json()["agent_status"] == "completed"
+        assert upstream.refusals == []
+
+
+def test_the_wall_time_limit_ends_a_hanging_call(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream([hang(), "ok"]) as upstream,
+        RunningService(tmp_path, upstream, agent={"max_run_seconds": 0.5}) as service,
+    ):
+        stopped = service.invoke(thread_id="thread-01").json()
+        assert stopped["agent_status"] == "error"
+        assert "max_run_seconds" in stopped["error_details"]
+
+
+def test_repeated_missing_and_odd_call_ids_are_replaced(tmp_path: Path, project: Path) -> None:
+    (project / "a.txt").write_text("x")
+    script = [
+        calls((*READ, "same"), (*READ, "same")),
+        calls((*READ, "same"), (*READ, "")),
+        calls((*READ, "x" * 65), (*READ, "not allowed!")),
+        "ok",
+    ]
+    with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
+        assert service.invoke(project_directory=str(project)).json()["agent_status"] == "completed"
+        assert upstream.refusals == []
+        ids = [c["id"] for m in upstream.bodies[-1]["messages"] for c in m.get("tool_calls", ())]
+        assert ids[0] == "same"
+        assert len(set(ids)) == 6
+        assert _answers(upstream) == ["x"] * 6
+
+
+def test_a_second_provider_takes_over_in_mid_thread(tmp_path: Path, project: Path) -> None:
+    (project / "a.txt").write_text("x")
+    with (
+        ScriptedUpstream([calls(READ), status(429, retry_after=3600)]) as first,
+        ScriptedUpstream(["done by the second"]) as second,
+        RunningService(tmp_path, first, second) as service,
+    ):
+        body = {"instruction": "go", "project_directory": str(project), "stream": True}
+        with service.client.stream("POST", "/v1/agents/code/invoke", json=body) as response:
+            events = list(sse(response))
+        final = events[-1].data["response"]
+        assert final["agent_status"] == "completed"
+        assert final["models_used"] == ["up1/m1", "up2/m1"]
+        assert final["model_used"] == "up2/m1"
+        [switched] = [e.data for e in events if e.kind == "model.switched"]
+        assert (switched["from"], switched["to"]) == ("up1/m1", "up2/m1")
+        assert second.refusals == []
+        assert [m["content"] for m in second.bodies[0]["messages"] if m["role"] == "tool"] == ["x"]
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream([cut_after(4), "whole this time"]) as upstream,
+        RunningService(tmp_path, upstream) as service,
+    ):
+        answer = service.invoke(thread_id="thread-01").json()
+        assert answer["agent_status"] == "completed"
+        assert answer["explanation"] == "whole this time"
+
+
+def test_with_all_providers_down_the_run_fails_and_the_thread_lives(tmp_path: Path) -> None:
+    with ScriptedUpstream([status(500), "ok"]) as upstream, RunningService(tmp_path, upstream) as service:
+        failed = service.invoke(thread_id="thread-01")
+        assert failed.status_code == 200
+        assert failed.json()["agent_status"] == "error"
+        assert failed.json()["error_details"]
+        assert service.invoke("again", thread_id="thread-01").json()["agent_status"] == "completed"
+        assert upstream.refusals == []
+
+
+def test_without_any_provider_the_way_out_is_told(tmp_path: Path) -> None:
+    with RunningService(tmp_path) as service:
+        for response in (
+            service.invoke(),
+            service.client.post(
+                "/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]}
+            ),
+        ):
+            assert response.status_code == 503
+            assert "local install" in response.json()["error"]["message"]
+        assert service.client.get("/health").json()["status"] == "degraded"
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    release = threading.Event()
+    script = [wait(release, "first"), "second"]
+    with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(service.invoke, "one", thread_id="thread-01")
+            wait_until(lambda: upstream.requests)
+            busy = service.invoke("two", thread_id="thread-01")
+            assert (busy.status_code, busy.json()["error"]["code"]) == (409, "thread_busy")
+            assert int(busy.headers["retry-after"]) >= 1
+            release.set()
+            assert first.result().json()["explanation"] == "first"
+        assert service.invoke("two", thread_id="thread-01").json()["explanation"] == "second"
+        contents = [m["content"] for m in upstream.bodies[-1]["messages"][1:]]
+        assert contents == ["one", "first", "two"]
+
+
+def test_a_running_thread_is_cancelled_at_once(tmp_path: Path) -> None:
+    with ScriptedUpstream([hang(), "ok"]) as upstream, RunningService(tmp_path, upstream) as service:
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(service.invoke, thread_id="thread-01")
+            wait_until(lambda: upstream.requests)
+            cancelled = service.client.post("/v1/agents/threads/thread-01/cancel", json={})
+            assert cancelled.json()["status"] == "idle"
+            ended = running.result().json()
+        assert (ended["agent_status"], ended["error_details"]) == (
+            "error",
+            "The run was cancelled by the user.",
+        )
+        assert service.invoke("again", thread_id="thread-01").json()["agent_status"] == "completed"
+        idle = service.client.post("/v1/agents/threads/thread-01/cancel", json={})
+        assert (idle.status_code, idle.json()["status"]) == (200, "idle")
+
+
+def test_a_client_that_leaves_neither_stops_the_run_nor_blocks_the_thread(tmp_path: Path) -> None:
+    release = threading.Event()
+    script = [wait(release, "first"), "second"]
+    with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
+        body = {"instruction": "one", "thread_id": "thread-01", "stream": True}
+        with service.client.stream("POST", "/v1/agents/code/invoke", json=body):
+            wait_until(lambda: upstream.requests)
+        release.set()
+        wait_until(lambda: service.thread("thread-01")["status"] == "idle")
+        assert service.thread("thread-01")["last_response"]["explanation"] == "first"
+        assert service.invoke("two", thread_id="thread-01").json()["explanation"] == "second"
+
+
+def test_surrogates_in_arguments_are_refused_and_the_thread_still_loads(
+    tmp_path: Path, project: Path
+) -> None:
+    arguments = '{"filepath": "a.txt", "content": "a\\ud800b"}'
+    script = [calls(("write_file", arguments)), says("bad \ud7ff text"), "ok"]
+    with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
+        assert service.invoke(project_directory=str(project), thread_id="thread-01").json()[
+            "agent_status"
+        ] == ("completed")
+        assert _answers(upstream)[0].startswith("Error:")
+        assert list(project.iterdir()) == []
+        assert service.invoke("again", thread_id="thread-01").json()["agent_status"] == "completed"
