@@ -1,0 +1,173 @@
+"""Who may do what, and what never gets as far as a route."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.service import RunningService
+from tests.upstream import ScriptedUpstream, calls
+
+ALICE, BOB = "alice-key-0123456789", "bob-key-0123456789"
+KEYS = {"api_keys": [{"name": "alice", "key": ALICE}, {"name": "bob", "key": BOB}]}
+ASK = ("ask_human_for_input", {"question": "Which name?"}, "ask_1")
+INVOKE = "/v1/agents/code/invoke"
+
+
+def test_another_principals_thread_is_not_there(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream([calls(ASK), "ok"]) as upstream,
+        RunningService(tmp_path, upstream, key=ALICE, server=KEYS) as service,
+    ):
+        service.invoke(thread_id="thread-01")
+        bob = httpx.Client(base_url=service.url, headers={"x-api-key": BOB}, trust_env=False)
+        answer = {"thread_id": "thread-01", "tool_call_id": "ask_1", "human_response": "x"}
+        tries = [
+            bob.post(INVOKE, json={"instruction": "x", "thread_id": "thread-01"}),
+            bob.post("/v1/agents/resume", json=answer),
+            bob.get("/v1/agents/threads/thread-01"),
+            bob.get("/v1/agents/threads/thread-01/diff"),
+            bob.get("/v1/agents/threads/thread-01/events"),
+            bob.post("/v1/agents/threads/thread-01/cancel", json={}),
+        ]
+        for refused in tries:
+            assert (refused.status_code, refused.json()["error"]["code"]) == (404, "thread_not_found")
+        assert bob.get("/v1/agents/threads").json()["threads"] == []
+        bob.close()
+        assert service.thread("thread-01")["status"] == "requires_human_input"
+        assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "thread_id", ["8bd32fd1-8a2a-41b1-bd6e-000000000000", "../x", "x" * 20_000, "' OR 1=1 --"]
+)
+def test_resuming_what_is_not_there(tmp_path: Path, thread_id: str) -> None:
+    with ScriptedUpstream() as upstream, RunningService(tmp_path, upstream) as service:
+        assert service.resume(thread_id, "ask_1", "x").status_code in (404, 422)
+        assert upstream.requests == []
+
+
+def test_the_thread_list_pages(tmp_path: Path) -> None:
+    with ScriptedUpstream(otherwise="ok") as upstream, RunningService(tmp_path, upstream) as service:
+        for number in range(5):
+            service.invoke(f"task {number}\nmore", thread_id=f"thread-{number:02}")
+        seen: list[str] = []
+        cursor: str | None = None
+        while True:
+            query = {"limit": "2", **({"cursor": cursor} if cursor else {})}
+            page = service.client.get("/v1/agents/threads", params=query).json()
+            seen += [t["title"] for t in page["threads"]]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        assert seen == [f"task {n}" for n in (4, 3, 2, 1, 0)]
+        assert service.client.get("/v1/agents/threads", params={"status": "error"}).json()["threads"] == []
+        assert service.client.get("/v1/agents/threads", params={"cursor": "nonsense"}).status_code == 422
+        assert service.client.get("/v1/agents/threads", params={"status": "odd"}).status_code == 422
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[tuple[RunningService, ScriptedUpstream]]:
+    with ScriptedUpstream() as upstream, RunningService(tmp_path, upstream) as service:
+        yield service, upstream
+        assert upstream.requests == []
+
+
+Running = tuple[RunningService, ScriptedUpstream]
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8000"])
+def test_a_foreign_host_is_refused(running: Running, host: str) -> None:
+    response = running[0].invoke(headers={"Host": host})
+    assert response.status_code == 421
+    assert response.json()["error"]["message"]
+
+
+def test_a_foreign_origin_and_other_content_are_refused(running: Running) -> None:
+    service, _ = running
+    for origin in ("http://evil.example", "null", "http://localhost.evil.example"):
+        assert service.invoke(headers={"Origin": origin}).status_code == 403
+    body = b'{"instruction": "x"}'
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        refused = service.client.post(INVOKE, content=body, headers={"Content-Type": kind})
+        assert refused.status_code == 415
+        assert refused.json()["error"]["type"] == "invalid_request_error"
+
+
+HOSTILE = [b"[" * 200_000, b'{"instruction": NaN}', b'{"instruction": "\xff"}', b"", b"[]", b"null", b"5"]
+HOSTILE += [
+    b'{"instruction": ' + b"9" * 6_000 + b"}",
+    b'{"instruction": "a\\ud800b"}',
+    b'{"instruction": ""}',
+]
+HOSTILE += [b'{"instruction": ["x"]}', b'{"instruction": "x", "thread_id": "short"}', b'{"instruction": "x"']
+
+
+@pytest.mark.parametrize("body", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("path", [INVOKE, "/v1/agents/resume", "/v1/chat/completions"])
+def test_hostile_bodies_get_a_clear_no(running: Running, path: str, body: bytes) -> None:
+    response = running[0].client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code in (400, 422)
+    error = response.json()["error"]
+    assert error["message"]
+    assert error["code"] == "invalid_request"
+
+
+def test_large_bodies_are_cut_off(running: Running) -> None:
+    service, _ = running
+    response = service.client.post(
+        INVOKE, content=b"x" * (9 << 20), headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 413
+
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as endless:
+        head = f"POST {INVOKE} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        endless.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        piece = b"%x\r\n" % (1 << 20) + b"x" * (1 << 20) + b"\r\n"
+        try:
+            for _ in range(64):
+                endless.sendall(piece)
+        except OSError:
+            pass  # closed on us, which is as good
+        else:
+            raise AssertionError("64 MiB were taken")
+
+
+@pytest.mark.parametrize("key", [None, "' OR '1'='1", ALICE + "x"])
+def test_wrong_keys_are_refused(tmp_path: Path, key: str | None) -> None:
+    with ScriptedUpstream() as upstream, RunningService(tmp_path, upstream, server=KEYS) as service:
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        refused = service.client.post(f"{INVOKE}?key={ALICE}", json={"instruction": "x"}, headers=headers)
+        assert (refused.status_code, refused.json()["error"]["type"]) == (401, "authentication_error")
+        assert upstream.requests == []
+        assert service.client.get("/health").status_code == 200
+
+
+def test_every_error_is_json(running: Running) -> None:
+    service, _ = running
+    for response in (
+        service.client.get("/nowhere"),
+        service.client.get(INVOKE),
+        service.client.delete("/v1/agents/threads/none-such"),
+        service.client.get("/v1/agents/threads/none-such"),
+        service.client.get("/api/providers"),
+    ):
+        assert response.status_code in (404, 405)
+        assert response.json()["error"]["message"]
+
+
+def test_openapi_documents_every_route_and_its_errors(running: Running) -> None:
+    document = running[0].client.get("/openapi.json").json()
+    assert "/v1/agents/code/invoke" in document["paths"]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert operation.get("summary"), path
+            if path.startswith("/v1/"):
+                assert "401" in operation["responses"], path
+    chat = document["paths"]["/v1/chat/completions"]["post"]
+    assert "messages" in chat["requestBody"]["content"]["application/json"]["schema"]["properties"]
