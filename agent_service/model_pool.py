@@ -25,7 +25,8 @@ LOOK_AGAIN_SECONDS = 60.0
 
 HOW_TO_BEGIN = (
     "No model is configured. The three quickest ways out: "
-    "(1) set a provider's key, for instance GROQ_API_KEY, OPENROUTER_API_KEY or OPENAI_API_KEY, and start again; "
+    "(1) set a provider's key, for instance GROQ_API_KEY, OPENROUTER_API_KEY or OPENAI_API_KEY, and start "
+    "again; "
     "(2) start a model server on this machine (Ollama, LM Studio, llama.cpp or vLLM): it is found by itself; "
     "(3) install the embedded model, 1.1 GB, no key needed: agent-service local install"
 )
