@@ -51,6 +51,25 @@ def test_resuming_what_is_not_there(tmp_path: Path, thread_id: str) -> None:
         assert upstream.requests == []
 
 
+def test_a_thread_is_shown_whole_and_deleted_whole(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream([calls(ASK, text="Hm."), "ok"]) as upstream,
+        RunningService(tmp_path, upstream) as service,
+    ):
+        service.invoke("name it", thread_id="thread-01")
+        shown = service.client.get("/v1/agents/threads/thread-01/messages").json()["messages"]
+        assert [m["role"] for m in shown] == ["user", "assistant"]
+        assert shown[1]["model"] == "up1/m1"
+        [call] = shown[1]["tool_calls"]
+        assert (call["id"], call["arguments"]) == ("ask_1", {"question": "Which name?"})
+        assert service.client.delete("/v1/agents/threads/thread-01").status_code == 204
+        assert service.client.get("/v1/agents/threads/thread-01").status_code == 404
+        assert service.resume("thread-01", "ask_1", "x").status_code == 404
+        service.invoke("anew", thread_id="thread-01")
+        shown = service.client.get("/v1/agents/threads/thread-01/messages").json()["messages"]
+        assert [m["content"] for m in shown] == ["anew", "ok"]
+
+
 def test_the_thread_list_pages(tmp_path: Path) -> None:
     with ScriptedUpstream(otherwise="ok") as upstream, RunningService(tmp_path, upstream) as service:
         for number in range(5):
@@ -154,6 +173,8 @@ def test_every_error_is_json(running: Running) -> None:
         service.client.get("/nowhere"),
         service.client.get(INVOKE),
         service.client.delete("/v1/agents/threads/none-such"),
+        service.client.put("/v1/agents/threads/none-such", json={}),
+        service.client.get("/v1/agents/threads/none-such/messages"),
         service.client.get("/v1/agents/threads/none-such"),
         service.client.get("/api/providers"),
     ):

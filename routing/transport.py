@@ -1,0 +1,174 @@
+"""The HTTP client that all providers share in kind: one of these for each origin, made at start.
+
+httpx's interface over aiohttp's wire: httpx's own pool costs four to seven times the CPU a request. The
+environment (proxies, netrc) is not read, redirects are not followed, cookies are not kept, and no
+compression is asked for, so that the bytes counted are the bytes held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import ipaddress
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Iterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TypeVar
+
+import aiohttp
+import httpx
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+from httpx_aiohttp import AiohttpTransport
+
+from routing.errors import ProviderTimeout, ProviderUnavailable
+
+CONNECT_SECONDS = 5.0
+"""Name look-up, TCP and TLS together."""
+MAX_ANSWER_BYTES = 64 << 20
+_KEEP_ALIVE_SECONDS = 30.0
+
+T = TypeVar("T")
+
+
+def open_client(*, public_only: bool = False) -> httpx.AsyncClient:
+    """A client for one origin; close it with `aclose()`.
+
+    With `public_only` it connects to public addresses only, whatever a name resolves to at that moment:
+    for addresses that the operator did not write down.
+    """
+
+    def session() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            ssl=_tls(),
+            limit=0,  # concurrency is bounded at the service's edge; a second queue here would only hide it
+            keepalive_timeout=_KEEP_ALIVE_SECONDS,
+            resolver=_PublicResolver() if public_only else None,
+        )
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    transport = AiohttpTransport(verify=_tls(), trust_env=False, client=session)
+    return httpx.AsyncClient(
+        transport=_PublicTransport(transport) if public_only else transport,
+        headers={"Accept-Encoding": "identity", "User-Agent": "agent-service"},
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """One for all: reading the certificates takes 40 ms."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
+class Patience:
+    """How long an exchange may still keep us waiting: until its deadline, and for so long without content.
+
+    Only time spent waiting counts, so a slow reader of ours is not held against the provider.
+    """
+
+    def __init__(self, deadline: float, silence: float) -> None:
+        self._deadline, self._left = deadline, silence
+
+    async def wait(self, work: Awaitable[T]) -> T:
+        """The result of `work`. Raises TimeoutError when patience ends first."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            async with asyncio.timeout_at(min(self._deadline, began + self._left)):
+                return await work
+        finally:
+            self._left -= clock() - began
+
+    def renew(self, silence: float) -> None:
+        """Content came: from now on wait `silence` seconds for more."""
+        self._left = silence
+
+
+async def pieces(response: httpx.Response, patience: Patience) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives, at most `MAX_ANSWER_BYTES` of it.
+
+    Raises ValueError for a longer body, or a compressed one: none was asked for, and a few kilobytes may
+    unpack to gigabytes. Raises TimeoutError when patience ends.
+    """
+    if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
+        raise ValueError(f"its answer is packed as {encoding[:20]!r}, which was not asked for")
+    total = 0
+    body = response.aiter_raw().__aiter__()
+    while (piece := await patience.wait(anext(body, None))) is not None:
+        total += len(piece)
+        if total > MAX_ANSWER_BYTES:
+            raise ValueError(f"its answer is larger than {MAX_ANSWER_BYTES >> 20} MiB")
+        yield piece
+
+
+@contextlib.contextmanager
+def faults_of(provider: str) -> Iterator[None]:
+    """Turn whatever goes wrong on the wire into ProviderUnavailable or ProviderTimeout."""
+    try:
+        yield
+    except TimeoutError:
+        raise ProviderTimeout(provider, f"{provider} did not answer in time") from None
+    except (httpx.TimeoutException, httpx.ConnectError) as error:
+        # The transport calls a refused or dropped connection a time-out too; the cause knows better.
+        if isinstance(error.__cause__, TimeoutError):
+            raise ProviderTimeout(provider, f"{provider} could not be reached in time") from None
+        if isinstance(error.__cause__, aiohttp.ServerDisconnectedError):
+            raise ProviderUnavailable(provider, f"{provider} dropped the connection") from None
+        raise ProviderUnavailable(provider, f"{provider} could not be reached") from None
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, aiohttp.ClientError, OSError) as error:
+        kind = type(error).__name__
+        raise ProviderUnavailable(provider, f"the connection to {provider} failed ({kind})") from None
+    except ValueError as error:
+        raise ProviderUnavailable(provider, f"{provider} sent nonsense: {error}") from None
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address (in words or with a zone) is one that anybody on the internet may have."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        ip = ip.ipv4_mapped or ip.sixtofour or ip
+    return ip.is_global and not ip.is_multicast
+
+
+class _PublicResolver(AbstractResolver):
+    """Resolves names to public addresses only. The connection uses what it returns: no second look-up."""
+
+    def __init__(self) -> None:
+        self._system = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._system.resolve(host, port, family)
+        if not all(is_public(each["host"]) for each in found):
+            raise OSError("the name leads to an address that is not public")
+        return found
+
+    async def close(self) -> None:
+        await self._system.close()
+
+
+class _PublicTransport(httpx.AsyncBaseTransport):
+    """Refuses addresses written as numbers, which no resolver gets to see, unless they are public."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        host = request.url.host
+        looks_numeric = ":" in host or host.rpartition(".")[2].isdigit()
+        if looks_numeric and not is_public(host):
+            raise httpx.ConnectError("the address is not public", request=request)
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()

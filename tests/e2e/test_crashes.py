@@ -1,0 +1,115 @@
+"""The service is killed at bad moments and started again: nothing is lost, nothing happens twice."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.e2e.process import ServiceProcess
+from tests.service import wait_until
+from tests.upstream import ScriptedUpstream, calls, wait
+
+ASK = calls(("ask_human_for_input", {"question": "Which name?"}, "ask_1"))
+WRITE = calls(("write_file", {"filepath": "name.txt", "content": "Orion\n"}, "write_1"))
+ANSWER = {"thread_id": "thread-01", "tool_call_id": "ask_1", "human_response": "Orion"}
+
+
+def invoke(service: ServiceProcess, project: Path, **fields: Any) -> httpx.Response:
+    headers = fields.pop("headers", {})
+    body = {"instruction": "go", "thread_id": "thread-01", "project_directory": str(project), **fields}
+    return service.client.post("/v1/agents/code/invoke", json=body, headers=headers)
+
+
+def unheard(request: Any) -> None:
+    """Send a request whose answer never comes, because the service is killed meanwhile."""
+    with suppress(httpx.HTTPError):
+        request()
+
+
+def test_killed_while_waiting_the_question_can_still_be_answered(tmp_path: Path, project: Path) -> None:
+    with ScriptedUpstream([ASK, WRITE, "ok"]) as upstream, ServiceProcess(tmp_path, upstream) as service:
+        assert invoke(service, project).json()["agent_status"] == "requires_human_input"
+        service.kill()
+        service.start()
+        waiting = service.thread("thread-01")
+        assert waiting["status"] == "requires_human_input"
+        assert waiting["human_input_request"]["tool_call_id"] == "ask_1"
+        done = service.client.post("/v1/agents/resume", json=ANSWER).json()
+        assert done["agent_status"] == "completed"
+        assert (project / "name.txt").read_text() == "Orion\n"
+        assert len(upstream.requests) == 3
+
+
+def test_killed_in_the_middle_of_a_run_it_is_taken_up_again(tmp_path: Path, project: Path) -> None:
+    release = threading.Event()
+    script = [WRITE, wait(release, "never heard"), "ok"]
+    headers = {"Idempotency-Key": "k-1"}
+    with (
+        ScriptedUpstream(script) as upstream,
+        ServiceProcess(tmp_path, upstream) as service,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        pool.submit(unheard, lambda: invoke(service, project, headers=headers))
+        wait_until(lambda: len(upstream.requests) == 2)
+        service.kill()
+        (project / "name.txt").write_text("mine\n")
+        service.start()
+        wait_until(lambda: service.thread("thread-01")["status"] == "idle")
+        again = invoke(service, project, headers=headers)
+        assert again.status_code == 200
+        assert again.json()["agent_status"] == "completed"
+        assert len(upstream.requests) == 3
+        assert (project / "name.txt").read_text() == "mine\n"
+        roles = [m["role"] for m in upstream.bodies[-1]["messages"]]
+        assert roles == ["system", "user", "assistant", "tool"]
+        assert upstream.refusals == []
+
+
+def test_killed_while_resuming_the_answer_counts_once(tmp_path: Path, project: Path) -> None:
+    release = threading.Event()
+    script = [ASK, wait(release, "never heard"), WRITE, "ok"]
+    with (
+        ScriptedUpstream(script) as upstream,
+        ServiceProcess(tmp_path, upstream) as service,
+        ThreadPoolExecutor(6) as pool,
+    ):
+        invoke(service, project)
+        pool.submit(unheard, lambda: service.client.post("/v1/agents/resume", json=ANSWER))
+        wait_until(lambda: len(upstream.requests) == 2)
+        service.kill()
+        service.start()
+        tries = [pool.submit(service.client.post, "/v1/agents/resume", json=ANSWER) for _ in range(6)]
+        assert {each.result().status_code for each in tries} <= {200, 409}
+        wait_until(lambda: service.thread("thread-01")["status"] == "idle")
+        assert service.client.post("/v1/agents/resume", json=ANSWER).json()["agent_status"] == "completed"
+        answers = [m["content"] for m in upstream.bodies[-1]["messages"] if m["role"] == "tool"]
+        assert answers[0] == "Orion"
+        assert len(answers) == 2
+        assert len(upstream.requests) == 4
+
+
+def test_sigterm_leaves_off_and_the_next_start_goes_on(tmp_path: Path, project: Path) -> None:
+    release = threading.Event()
+    script = [WRITE, wait(release, "ok"), "ok after the restart"]
+    with (
+        ScriptedUpstream(script) as upstream,
+        ServiceProcess(tmp_path, upstream) as service,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        running = pool.submit(invoke, service, project)
+        wait_until(lambda: len(upstream.requests) == 2)
+        threading.Timer(0.5, release.set).start()
+        began = time.monotonic()
+        assert service.terminate() == 0
+        assert time.monotonic() - began < 20
+        assert running.result().status_code in (200, 503)
+        service.start()
+        wait_until(lambda: service.thread("thread-01")["status"] == "idle")
+        assert service.thread("thread-01")["agent_status"] == "completed"
+        assert (project / "name.txt").read_text() == "Orion\n"
