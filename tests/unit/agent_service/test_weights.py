@@ -48,6 +48,8 @@ class _Publisher(BaseHTTPRequestHandler):
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         body = self.content[start:]
         self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: self.break_after])
@@ -62,9 +64,11 @@ def publisher(content: bytes = CONTENT) -> Iterator[tuple[str, type[_Publisher]]
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/model.gguf", handler
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/model.gguf", handler
+        finally:  # else a failing test never ends: the server would poll a closed socket
+            server.shutdown()
+            thread.join()
 
 
 def wheels(folder: Path, monkeypatch: pytest.MonkeyPatch, *contents: bytes) -> list[str]:
