@@ -107,6 +107,19 @@ async def pieces(response: httpx.Response, patience: Patience) -> AsyncGenerator
         yield piece
 
 
+def was_hung_up(error: httpx.HTTPError) -> bool:
+    """Whether a kept connection turned out to be closed before the request was written to it.
+
+    The request was not seen by anybody then and may be sent again (RFC 9112, section 9.3.1). llama.cpp's
+    server closes connections after a stream without announcing it.
+    """
+    cause = error.__cause__
+    return isinstance(cause, aiohttp.ClientConnectionResetError) or (
+        isinstance(cause, aiohttp.ClientOSError)
+        and isinstance(cause.__cause__, aiohttp.ClientConnectionResetError)
+    )
+
+
 @contextlib.contextmanager
 def faults_of(provider: str) -> Iterator[None]:
     """Turn whatever goes wrong on the wire into ProviderUnavailable or ProviderTimeout."""

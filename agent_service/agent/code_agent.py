@@ -18,6 +18,7 @@ from agent_service.agent.contract import (
     CodeAgentRequest,
     CodeAgentResponse,
     ResumeRequest,
+    ThreadMessage,
 )
 from agent_service.agent.errors import InvalidRequest, RunCancelled
 from agent_service.agent.feed import EventFeed
@@ -124,6 +125,16 @@ class CodeAgent:
     ) -> list[ThreadRecord]:
         """The caller's threads, latest first."""
         return await self._stores.threads.list(caller.name, status=status, limit=limit, after=after)
+
+    async def messages(self, caller: Caller, thread_id: str) -> list[ThreadMessage]:
+        """The conversation so far. Raises ThreadNotFound."""
+        await self._stores.threads.get(caller.name, thread_id)
+        return await (await self._supervisor.runner()).messages(thread_id)
+
+    async def delete(self, caller: Caller, thread_id: str) -> None:
+        """Delete a thread and all that is kept of it. Raises ThreadNotFound, ThreadBusy."""
+        await self._stores.runs.forget(caller.name, thread_id)
+        await (await self._supervisor.runner()).forget(thread_id)
 
     async def changes(self, caller: Caller, thread_id: str) -> list[Change]:
         """What the thread made of the project's files so far. Raises ThreadNotFound."""

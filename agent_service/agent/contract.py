@@ -114,6 +114,27 @@ class CodeAgentResponse(BaseModel):
     """All open questions."""
 
 
+class MessageCall(BaseModel):
+    """A tool call in a message."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any] | str
+    """Text where the model wrote no valid JSON object."""
+
+
+class ThreadMessage(BaseModel):
+    """A message of a conversation."""
+
+    role: Literal["user", "assistant", "tool"]
+    content: str
+    model: str | None = None
+    """For the assistant: who wrote it, as `provider/model`."""
+    tool_calls: list[MessageCall] = Field(default_factory=list)
+    tool_call_id: str | None = None
+    """For a tool: the call this answers."""
+
+
 class RunAccepted(BaseModel):
     """A run that goes on in the background."""
 

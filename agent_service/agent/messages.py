@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
 
+from agent_service.agent.contract import MessageCall, ThreadMessage
 from routing.types import ChatChunk, ChatMessage, RouteDecision
 from routing.types import ToolCall as WireCall
 
@@ -129,6 +130,20 @@ def to_chat_messages(system: str, messages: Sequence[AnyMessage]) -> list[ChatMe
                 for call in message.tool_calls
             ]
     return chat
+
+
+def thread_message(message: AnyMessage) -> ThreadMessage:
+    """The message as clients see it."""
+    if isinstance(message, AIMessage):
+        calls = [
+            MessageCall(id=call["id"] or "", name=call["name"], arguments=raw_arguments(call["args"]))
+            for call in message.tool_calls
+        ]
+        model = message.response_metadata.get("model")
+        return ThreadMessage(role="assistant", content=_text(message), model=model, tool_calls=calls)
+    if isinstance(message, ToolMessage):
+        return ThreadMessage(role="tool", content=_text(message), tool_call_id=message.tool_call_id)
+    return ThreadMessage(role="user", content=_text(message))
 
 
 def _assistant(message: AIMessage, results: Mapping[str, str]) -> ChatMessage:

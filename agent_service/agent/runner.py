@@ -13,11 +13,12 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.runtime import RunControl
 
 from agent_service.agent.approvals import read_answer
-from agent_service.agent.contract import CodeAgentRequest
+from agent_service.agent.contract import CodeAgentRequest, ThreadMessage
 from agent_service.agent.errors import LimitReached, Misconfigured, RunEnded
 from agent_service.agent.execution import Outcome, Reached, execute, outcome
 from agent_service.agent.graph import build_graph
 from agent_service.agent.limits import RunLimits, StopSignal
+from agent_service.agent.messages import thread_message
 from agent_service.agent.parts import AgentParts
 from agent_service.agent.state import AgentContext, Turn
 from checkpoints.questions import Question
@@ -38,6 +39,7 @@ class Runner:
     def __init__(self, parts: AgentParts, stores: Stores, saver: BaseCheckpointSaver[str]) -> None:
         self._parts = parts
         self._stores = stores
+        self._saver = saver
         self._graph = build_graph(parts.tools, saver, parts.limits.max_tool_calls_per_turn)
 
     async def perform(self, run: Run, stop: StopSignal) -> Outcome | None:
@@ -74,6 +76,15 @@ class Runner:
         finally:
             timer.cancel()
         return None if reached.drained else await self._outcome(run, reached, questions)
+
+    async def messages(self, thread_id: str) -> list[ThreadMessage]:
+        """The conversation so far."""
+        snapshot = await self._graph.aget_state({"configurable": {"thread_id": thread_id}})
+        return [thread_message(each) for each in snapshot.values.get("messages", [])]
+
+    async def forget(self, thread_id: str) -> None:
+        """Delete the graph's checkpoints of a thread."""
+        await self._saver.adelete_thread(thread_id)
 
     async def _outcome(self, run: Run, reached: Reached, questions: list[Question]) -> Outcome:
         changes = await self._stores.journal.changes(run.thread_id, turn_id=run.turn_id)

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 TAKE_OVER_SECONDS = 5.0
 """How often runs of processes that died are looked for."""
+WARM_UP_AFTER_SECONDS = 1.0
 DRAIN_SECONDS = 15.0
 """How long a shutdown waits for the steps in flight."""
 RETRY_SECONDS = 2.0
@@ -62,19 +63,23 @@ class RunSupervisor:
         self._runner: Runner | None = None
 
     async def __aenter__(self) -> Self:
-        self._watch = asyncio.create_task(self._take_over_for_ever())
+        self._chores = (
+            asyncio.create_task(self._take_over_for_ever()),
+            asyncio.create_task(self._warm_up()),
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watch.cancel()
+        for chore in self._chores:
+            chore.cancel()
         self.drain()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=DRAIN_SECONDS)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(self._watch, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._chores, *self._tasks, return_exceptions=True)
         await self._resources.aclose()
 
     def start(self, run: Run) -> ActiveRun:
@@ -175,6 +180,11 @@ class RunSupervisor:
                 thread_id=run.thread_id, run_id=run.run_id, response=response.model_dump(mode="json")
             )
         )
+
+    async def _warm_up(self) -> None:
+        """Import what runs need once the service has begun to answer, so that the first run need not wait."""
+        await asyncio.sleep(WARM_UP_AFTER_SECONDS)
+        await self.runner()
 
     async def _take_over_for_ever(self) -> None:
         """Go on with runs whose process died, here or elsewhere, from their last checkpoint."""

@@ -21,7 +21,7 @@ from agent_service.agent.supervisor import ActiveRun
 from agent_service.api.documentation import errors, event_stream
 from agent_service.api.errors import error_answer
 from agent_service.api.json_route import StrictJsonRoute
-from agent_service.api.schemas import ThreadDetail, ThreadDiff, ThreadList, ThreadSummary
+from agent_service.api.schemas import ThreadDetail, ThreadDiff, ThreadList, ThreadMessages, ThreadSummary
 from agent_service.api.services import PrincipalOf, ServicesOf
 from agent_service.events import KEEP_ALIVE, encode_sse
 from checkpoints.runs import Finished, IdempotencyKey
@@ -103,6 +103,26 @@ async def list_threads(
 async def show_thread(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> ThreadDetail:
     """The thread and its latest run."""
     return ThreadDetail.of_view(await services.agent.thread(principal, thread_id))
+
+
+@router.get(
+    "/agents/threads/{thread_id}/messages", summary="Show a conversation", responses=errors(401, 403, 404)
+)
+async def show_messages(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> ThreadMessages:
+    """All messages, with the tool calls and their answers."""
+    messages = await services.agent.messages(principal, thread_id)
+    return ThreadMessages(thread_id=thread_id, messages=messages)
+
+
+@router.delete(
+    "/agents/threads/{thread_id}",
+    status_code=204,
+    summary="Delete a thread",
+    responses=errors(401, 403, 404, 409),
+)
+async def delete_thread(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> None:
+    """Delete the thread and all that is kept of it; files in the project stay as they are."""
+    await asyncio.shield(services.agent.delete(principal, thread_id))
 
 
 @router.get(

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field
 
 from agent_service.agent.code_agent import ThreadView
-from agent_service.agent.contract import AgentStatus, CodeAgentResponse, HumanInputRequest
+from agent_service.agent.contract import AgentStatus, CodeAgentResponse, HumanInputRequest, ThreadMessage
 from checkpoints.threads import ThreadRecord, ThreadStatus
 
 
@@ -60,6 +60,13 @@ class ThreadDetail(ThreadSummary):
             error_details=response.error_details if response else None,
             last_response=view.last_response,
         )
+
+
+class ThreadMessages(BaseModel):
+    """A conversation, oldest message first."""
+
+    thread_id: str
+    messages: list[ThreadMessage]
 
 
 class ThreadDiff(BaseModel):

@@ -151,13 +151,7 @@ class LocalProvider:
     async def _provider_at(self, endpoint: Endpoint) -> Provider:
         if self._remote is None or self._remote[0] != endpoint:
             await self._forget()
-            row = {
-                "base_url": endpoint.base_url,
-                "api_key": SecretStr(endpoint.api_key),
-                # llama.cpp hangs up after a stream without announcing it; a request that follows at once
-                # on the same connection would be lost.
-                "headers": {"Connection": "close"},
-            }
+            row = {"base_url": endpoint.base_url, "api_key": SecretStr(endpoint.api_key)}
             self._remote = endpoint, self._make(self._spec.model_copy(update=row))
         return self._remote[1]
 

@@ -16,7 +16,7 @@ from routing.config import ModelCard, ProviderSpec
 from routing.errors import ProviderUnavailable, RequestRejected
 from routing.event_stream import EventLines
 from routing.faults import from_error_object, from_status
-from routing.transport import Patience, faults_of, pieces
+from routing.transport import Patience, faults_of, pieces, was_hung_up
 from routing.types import ChatChunk
 
 _SILENCE_SECONDS = 30.0
@@ -119,7 +119,12 @@ class OpenAICompatibleProvider:
     @contextlib.asynccontextmanager
     async def _send(self, request: httpx.Request, patience: Patience) -> AsyncIterator[httpx.Response]:
         """The response, its body not yet read. Raises ProviderError unless its status is 2xx."""
-        response = await patience.wait(self._client.send(request, stream=True))
+        try:
+            response = await patience.wait(self._client.send(request, stream=True))
+        except httpx.HTTPError as error:
+            if not was_hung_up(error):
+                raise
+            response = await patience.wait(self._client.send(request, stream=True))
         try:
             if not response.is_success:
                 raise from_status(

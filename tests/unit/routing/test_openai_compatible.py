@@ -383,3 +383,28 @@ def test_models_are_listed_with_what_servers_add() -> None:
         ("e", None),
     ]
     assert [card.tools for card in cards] == [None, None, True, None, None]
+
+
+async def _hang_up_after_a_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers one request with a stream and closes the connection, which it had promised to keep."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+    chunk = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}\n\n'
+    body = chunk + b"data: [DONE]\n\n"
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+    await writer.drain()
+    writer.close()
+
+
+def test_a_kept_connection_that_was_closed_costs_no_request() -> None:
+    async def scenario() -> None:
+        server = await asyncio.start_server(_hang_up_after_a_stream, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, provider_at(f"http://127.0.0.1:{port}/v1") as provider:
+            for _ in range(20):
+                deadline = asyncio.get_running_loop().time() + 5
+                chunks = [c async for c in provider.stream(CARD, BODY, deadline)]
+                assert chunks[0].delta["content"] == "hi"
+
+    asyncio.run(scenario())
