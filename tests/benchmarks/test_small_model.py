@@ -169,7 +169,7 @@ def test_ten_small_tasks(tmp_path: Path) -> None:
     chosen = os.environ.get("TASKS", "").split(",") if os.environ.get("TASKS") else None
     passed = 0
     with RunningService(tmp_path, environ=environ) as service:
-        service.client.timeout = 600  # type: ignore[assignment]
+        service.client.timeout = 600
         tasks = [t for t in TASKS if chosen is None or t.name in chosen]
         for task in tasks:
             began = time.monotonic()

@@ -13,7 +13,7 @@ import httpx
 
 from tests.e2e.process import ServiceProcess
 from tests.service import wait_until
-from tests.upstream import ScriptedUpstream, calls, wait
+from tests.upstream import ScriptedUpstream, ScriptItem, calls, wait
 
 ASK = calls(("ask_human_for_input", {"question": "Which name?"}, "ask_1"))
 WRITE = calls(("write_file", {"filepath": "name.txt", "content": "Orion\n"}, "write_1"))
@@ -48,7 +48,7 @@ def test_killed_while_waiting_the_question_can_still_be_answered(tmp_path: Path,
 
 def test_killed_in_the_middle_of_a_run_it_is_taken_up_again(tmp_path: Path, project: Path) -> None:
     release = threading.Event()
-    script = [WRITE, wait(release, "never heard"), "ok"]
+    script: list[ScriptItem] = [WRITE, wait(release, "never heard"), "ok"]
     headers = {"Idempotency-Key": "k-1"}
     with (
         ScriptedUpstream(script) as upstream,
@@ -73,7 +73,7 @@ def test_killed_in_the_middle_of_a_run_it_is_taken_up_again(tmp_path: Path, proj
 
 def test_killed_while_resuming_the_answer_counts_once(tmp_path: Path, project: Path) -> None:
     release = threading.Event()
-    script = [ASK, wait(release, "never heard"), WRITE, "ok"]
+    script: list[ScriptItem] = [ASK, wait(release, "never heard"), WRITE, "ok"]
     with (
         ScriptedUpstream(script) as upstream,
         ServiceProcess(tmp_path, upstream) as service,
@@ -96,7 +96,7 @@ def test_killed_while_resuming_the_answer_counts_once(tmp_path: Path, project: P
 
 def test_sigterm_leaves_off_and_the_next_start_goes_on(tmp_path: Path, project: Path) -> None:
     release = threading.Event()
-    script = [WRITE, wait(release, "ok"), "ok after the restart"]
+    script: list[ScriptItem] = [WRITE, wait(release, "ok"), "ok after the restart"]
     with (
         ScriptedUpstream(script) as upstream,
         ServiceProcess(tmp_path, upstream) as service,

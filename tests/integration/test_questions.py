@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.service import RunningService, sse, wait_until
-from tests.upstream import ScriptedUpstream, calls, says, status, wait
+from tests.upstream import ScriptedUpstream, ScriptItem, calls, says, status, wait
 
 ASK = ("ask_human_for_input", {"question": "Which name?"}, "ask_1")
 WRITE = ("write_file", {"filepath": "name.txt", "content": "Orion\n"})
@@ -17,7 +17,7 @@ WRITE = ("write_file", {"filepath": "name.txt", "content": "Orion\n"})
 
 def test_the_whole_way(tmp_path: Path, project: Path) -> None:
     (project / "a.txt").write_text("old\n")
-    script = [
+    script: list[ScriptItem] = [
         calls(("read_file", {"filepath": "a.txt"})),
         calls(ASK, text="I need a name."),
         calls(WRITE),
@@ -119,7 +119,7 @@ def test_of_eight_different_answers_at_once_one_wins(tmp_path: Path) -> None:
 
 def test_of_eight_equal_answers_at_once_one_runs(tmp_path: Path) -> None:
     release = threading.Event()
-    script = [calls(ASK), wait(release, "ok")]
+    script: list[ScriptItem] = [calls(ASK), wait(release, "ok")]
     with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
         service.invoke(thread_id="thread-01")
         threading.Timer(0.5, release.set).start()
@@ -172,7 +172,7 @@ def test_a_cancelled_question_leaves_a_sound_thread(tmp_path: Path) -> None:
 
 
 def test_an_answer_is_kept_when_the_provider_fails_after_it(tmp_path: Path) -> None:
-    script = [calls(ASK), status(500), "ok"]
+    script: list[ScriptItem] = [calls(ASK), status(500), "ok"]
     with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
         service.invoke(thread_id="thread-01")
         failed = service.resume("thread-01", "ask_1", "Orion").json()
@@ -247,7 +247,7 @@ def test_a_replaced_project_folder_opens_a_question(tmp_path: Path, project: Pat
 
 def test_idempotency_key_gives_the_same_response_byte_for_byte(tmp_path: Path) -> None:
     release = threading.Event()
-    script = [wait(release, says("ok"))]
+    script: list[ScriptItem] = [wait(release, says("ok"))]
     headers = {"Idempotency-Key": "k-1"}
     with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
         with ThreadPoolExecutor(1) as pool:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.service import RunningService, sse, wait_until
-from tests.upstream import ScriptedUpstream, calls, cut_after, hang, says, status, wait
+from tests.upstream import ScriptedUpstream, ScriptItem, calls, cut_after, hang, says, status, wait
 
 READ = ("read_file", {"filepath": "a.txt"})
 
@@ -49,7 +49,7 @@ def test_a_truncated_answer_is_an_error(tmp_path: Path, answer: Any) -> None:
 def test_bad_arguments_are_told_to_the_model_with_the_schema(
     tmp_path: Path, project: Path, arguments: str
 ) -> None:
-    script = [calls(("read_file", arguments)), "ok"]
+    script: list[ScriptItem] = [calls(("read_file", arguments)), "ok"]
     with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
         assert service.invoke(project_directory=str(project)).json()["agent_status"] == "completed"
         [answer] = _answers(upstream)
@@ -92,7 +92,7 @@ def test_more_calls_than_allowed_in_one_answer_are_refused_one_by_one(tmp_path: 
 
 
 def test_calls_on_one_path_keep_their_order(tmp_path: Path, project: Path) -> None:
-    script = [
+    script: list[ScriptItem] = [
         calls(
             ("write_file", {"filepath": "a.txt", "content": "one"}),
             ("write_file", {"filepath": "./a.txt", "content": "two"}),
@@ -137,7 +137,7 @@ def test_the_wall_time_limit_ends_a_hanging_call(tmp_path: Path) -> None:
 
 def test_repeated_missing_and_odd_call_ids_are_replaced(tmp_path: Path, project: Path) -> None:
     (project / "a.txt").write_text("x")
-    script = [
+    script: list[ScriptItem] = [
         calls((*READ, "same"), (*READ, "same")),
         calls((*READ, "same"), (*READ, "")),
         calls((*READ, "x" * 65), (*READ, "not allowed!")),
@@ -207,7 +207,7 @@ def test_without_any_provider_the_way_out_is_told(tmp_path: Path) -> None:
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
     release = threading.Event()
-    script = [wait(release, "first"), "second"]
+    script: list[ScriptItem] = [wait(release, "first"), "second"]
     with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(service.invoke, "one", thread_id="thread-01")
@@ -241,7 +241,7 @@ def test_a_running_thread_is_cancelled_at_once(tmp_path: Path) -> None:
 
 def test_a_client_that_leaves_neither_stops_the_run_nor_blocks_the_thread(tmp_path: Path) -> None:
     release = threading.Event()
-    script = [wait(release, "first"), "second"]
+    script: list[ScriptItem] = [wait(release, "first"), "second"]
     with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
         body = {"instruction": "one", "thread_id": "thread-01", "stream": True}
         with service.client.stream("POST", "/v1/agents/code/invoke", json=body):
@@ -256,7 +256,7 @@ def test_surrogates_in_arguments_are_refused_and_the_thread_still_loads(
     tmp_path: Path, project: Path
 ) -> None:
     arguments = '{"filepath": "a.txt", "content": "a\\ud800b"}'
-    script = [calls(("write_file", arguments)), says("bad \ud7ff text"), "ok"]
+    script: list[ScriptItem] = [calls(("write_file", arguments)), says("bad \ud7ff text"), "ok"]
     with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
         assert service.invoke(project_directory=str(project), thread_id="thread-01").json()[
             "agent_status"

@@ -17,8 +17,13 @@ ROOT = Path(__file__).parents[2]
 LEAVES = ("checkpoints", "routing", "tools")
 ROOMS = ("agent_service", *LEAVES)
 
-ENTRIES = ("agent_service.__main__", "agent_service.app", "agent_service.cli")
-"""Where a process begins: these hand its environment, as a whole, to `agent_service.settings`."""
+ENTRIES = (
+    "agent_service.__main__",
+    "agent_service.app",
+    "agent_service.cli",
+    "agent_service.local_model.child",
+)
+"""Where a process begins: these hand its environment on as a whole, or find their orders in it."""
 
 
 def module_name(file: Path) -> str:

@@ -1,0 +1,133 @@
+"""The service as a client sees it: the documented routes, over HTTP or a socket of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import orjson
+
+from agent_service.cli.fault import Fault
+
+SILENCE_SECONDS = 60.0
+"""A stream without even a sign of life (the service sends one every 15 s) for so long is broken."""
+CANCEL_SECONDS = 40.0
+"""A cancel waits for the tool call under way."""
+
+Event = dict[str, Any]
+Events = Generator[Event, None, None]
+"""Those of one run; close it to leave early."""
+Json = dict[str, Any]
+
+
+class Refused(Fault):
+    """The service answered with an error."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+class Disconnected(Fault):
+    """The service left in the middle, or cannot be reached."""
+
+
+class ServiceClient:
+    """One service. Its methods raise Refused and Disconnected."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+
+    def invoke(self, body: Json) -> Events:
+        """Start a run; its events to the end."""
+        return self._events("/v1/agents/code/invoke", {**body, "stream": True})
+
+    def resume(self, thread_id: str, tool_call_id: str, answer: str) -> Events:
+        """Answer a question; the events of the run that goes on."""
+        body = {"thread_id": thread_id, "tool_call_id": tool_call_id, "human_response": answer}
+        return self._events("/v1/agents/resume", {**body, "stream": True})
+
+    def threads(self, status: str | None, limit: int, cursor: str | None) -> Json:
+        """A page of threads, the latest first."""
+        wanted = {"status": status, "limit": limit, "cursor": cursor}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return self._json("GET", "/v1/agents/threads", params=given)
+
+    def thread(self, thread_id: str) -> Json:
+        """The thread and its latest run."""
+        return self._json("GET", f"/v1/agents/threads/{_segment(thread_id)}")
+
+    def diff(self, thread_id: str) -> str:
+        """One unified diff of all that the thread changed; empty if nothing."""
+        return str(self._json("GET", f"/v1/agents/threads/{_segment(thread_id)}/diff")["diff"])
+
+    def cancel(self, thread_id: str) -> Json:
+        """Stop the run under way, or withdraw the open questions; the thread afterwards."""
+        path = f"/v1/agents/threads/{_segment(thread_id)}/cancel"
+        return self._json("POST", path, json={}, timeout=CANCEL_SECONDS)
+
+    def _json(self, method: str, path: str, **options: Any) -> Json:
+        with _connection_faults():
+            response = self._http.request(method, path, **options)
+        if not response.is_success:
+            raise _refusal(response.status_code, response.content)
+        answer: Json = orjson.loads(response.content)
+        return answer
+
+    def _events(self, path: str, body: Json) -> Events:
+        """The events up to `run.finished`. Raises Disconnected when the stream ends before it."""
+        with (
+            _connection_faults(),
+            self._http.stream("POST", path, json=body, timeout=SILENCE_SECONDS) as response,
+        ):
+            if not response.is_success:
+                raise _refusal(response.status_code, response.read())
+            for event in server_sent_events(response.iter_bytes()):
+                yield event
+                if event["kind"] == "run.finished":
+                    return
+        raise Disconnected("the service ended the stream before the run was done")
+
+
+def server_sent_events(chunks: Iterable[bytes]) -> Iterator[Event]:
+    """The `data` of each event of a stream (WHATWG HTML, section 9.2), decoded.
+
+    Lines end at a line feed only: text in the JSON may hold other characters that end lines elsewhere.
+    """
+    rest, data = b"", b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                data += line[5:].strip()
+            elif not line.strip() and data:
+                yield orjson.loads(data)
+                data = b""
+
+
+def _segment(thread_id: str) -> str:
+    """The id as one part of a path."""
+    if not thread_id.replace("-", "").replace("_", "").isalnum() or not thread_id.isascii():
+        raise Refused(404, "thread_not_found", f"There is no thread {thread_id[:64]!r}.")
+    return thread_id
+
+
+@contextmanager
+def _connection_faults() -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise Disconnected(f"the connection to the service failed ({type(error).__name__})") from None
+
+
+def _refusal(status: int, content: bytes) -> Refused:
+    try:
+        error = orjson.loads(content)["error"]
+        code, message = str(error["code"]), str(error["message"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return Refused(status, "unknown", f"The service answered with HTTP status {status}.")
+    if code == "invalid_api_key":
+        message += " Put it into AGENT_SERVICE_API_KEY."
+    return Refused(status, code, message)

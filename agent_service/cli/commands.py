@@ -1,0 +1,258 @@
+"""The commands and their options. Each imports what it needs when it is called, and nothing before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from agent_service import __version__
+
+if TYPE_CHECKING:
+    from agent_service.cli.start import Start
+
+Quality = Literal["fastest", "balanced", "best_quality"]
+Level = Literal["debug", "info", "warning", "error"]
+Status = Literal["idle", "running", "requires_human_input", "error"]
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration file.")]
+DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="DIR", help="Where the state is kept.")
+]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Say yes to approvals. Questions are still asked.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+ThreadArgument = Annotated[str, typer.Argument(metavar="THREAD", show_default=False)]
+
+cli = typer.Typer(
+    name="agent-service",
+    help="A self-hosted coding agent that asks when it has to, and never loses the thread.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+local = typer.Typer(help="The embedded model: runs on this machine, needs no key.", no_args_is_help=True)
+threads = typer.Typer(help="What was worked on, and what waits for an answer.", no_args_is_help=True)
+cli.add_typer(local, name="local")
+cli.add_typer(threads, name="threads")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"agent-service {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """A self-hosted coding agent that asks when it has to, and never loses the thread."""
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 = any free one.", show_default="8000")] = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    allow_root: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="A folder that projects may be in; may be given several times."),
+    ] = None,
+    log_level: Annotated[Level, typer.Option(help="How much to log.")] = "info",
+) -> None:
+    """Start the HTTP service."""
+    from agent_service.cli.serve import serve as serve_until_stopped
+
+    roots = [str(root.expanduser().absolute()) for root in allow_root or ()]
+    overrides = {"server.host": host, "server.port": port, "agent.allowed_roots": roots or None}
+    serve_until_stopped(_start(config, data_dir, overrides), log_level)
+
+
+@cli.command()
+def run(
+    instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", show_default=False)],
+    project: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The project to work in.", show_default="the current folder"),
+    ] = None,
+    thread: Annotated[str | None, typer.Option(metavar="ID", help="Go on with this thread.")] = None,
+    quality: Annotated[Quality | None, typer.Option(help="How to choose the model.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only this provider.")] = None,
+    model: Annotated[str | None, typer.Option(help="An alias, provider/model, or a model's own id.")] = None,
+    yes: YesOption = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the response as JSON, progress to stderr.")
+    ] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Give the agent an instruction, watch it work, answer its questions."""
+    from agent_service.cli.run import Wish
+    from agent_service.cli.run import run as carry_out
+
+    wish = Wish(instruction, project, thread, quality, provider, model, yes, json)
+    raise typer.Exit(carry_out(_quiet_start(config, data_dir), wish))
+
+
+@cli.command()
+def demo(
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Download the embedded model without asking.")
+    ] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """See it work: a small project, a question, a changed file. Needs no key."""
+    from agent_service.cli.demo import demo as show
+
+    raise typer.Exit(show(_quiet_start(config, data_dir), yes=yes))
+
+
+@cli.command()
+def doctor(json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Check what is configured, reachable and writable, and say what to do about the rest."""
+    from agent_service.cli.doctor import doctor as examine
+
+    raise typer.Exit(examine(config, _overrides(data_dir), as_json=json))
+
+
+@cli.command()
+def models(
+    why: Annotated[
+        str | None, typer.Option(metavar="TASK", help="Rank them for this task, with the reasons.")
+    ] = None,
+    quality: Annotated[Quality, typer.Option(help="What to rank by.")] = "best_quality",
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """List the models, best first."""
+    from agent_service.cli.models import show_models
+
+    show_models(_quiet_start(config), why, quality, as_json=json)
+
+
+@local.command("install")
+def local_install(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Download without asking.")] = False,
+    small: Annotated[
+        bool, typer.Option("--small", help="A tiny model (98 MB), only to try things out.")
+    ] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Download the embedded model."""
+    from agent_service.cli.local import install
+
+    raise typer.Exit(0 if install(_quiet_start(config, data_dir), yes=yes, small=small) else 1)
+
+
+@local.command("serve")
+def local_serve(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Run the embedded model for other tools, until Ctrl-C."""
+    from agent_service.cli.local import serve as serve_model
+
+    serve_model(_quiet_start(config, data_dir))
+
+
+@local.command("remove")
+def local_remove(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Delete the embedded model."""
+    from agent_service.cli.local import remove
+
+    remove(_quiet_start(config, data_dir))
+
+
+@threads.command("list")
+def threads_list(
+    status: Annotated[Status | None, typer.Option(help="Only those.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many.")] = 20,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """List the latest threads."""
+    from agent_service.cli.threads import list_threads
+
+    list_threads(_quiet_start(config, data_dir), status=status, limit=limit, as_json=json)
+
+
+@threads.command("show")
+def threads_show(
+    thread: ThreadArgument,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show a thread and its open questions."""
+    from agent_service.cli.threads import show_thread
+
+    show_thread(_quiet_start(config, data_dir), thread, as_json=json)
+
+
+@threads.command("answer")
+def threads_answer(
+    thread: ThreadArgument,
+    answer: Annotated[
+        list[str],
+        typer.Argument(metavar='[CALL_ID] "ANSWER"', show_default=False, help="CALL_ID if several are open."),
+    ],
+    yes: YesOption = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the response as JSON, progress to stderr.")
+    ] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Answer a question, and watch the run go on."""
+    from agent_service.cli.threads import answer_thread
+
+    if len(answer) > 2:
+        raise typer.BadParameter("put the answer in quotes", param_hint="ANSWER")
+    start = _quiet_start(config, data_dir)
+    raise typer.Exit(answer_thread(start, thread, answer, yes=yes, as_json=json))
+
+
+@threads.command("diff")
+def threads_diff(thread: ThreadArgument, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Show what a thread changed, as one unified diff."""
+    from agent_service.cli.threads import show_diff
+
+    show_diff(_quiet_start(config, data_dir), thread)
+
+
+@threads.command("cancel")
+def threads_cancel(
+    thread: ThreadArgument, config: ConfigOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Stop a thread's run, or withdraw its open questions."""
+    from agent_service.cli.threads import cancel_thread
+
+    cancel_thread(_quiet_start(config, data_dir), thread)
+
+
+def _start(
+    config: Path | None, data_dir: Path | None, overrides: Mapping[str, object] | None = None
+) -> Start:
+    from agent_service.cli.start import read_start
+
+    return read_start(config, {**_overrides(data_dir), **(overrides or {})})
+
+
+def _quiet_start(config: Path | None, data_dir: Path | None = None) -> Start:
+    """For commands that speak for themselves: only what goes wrong is logged."""
+    from agent_service.cli.logs import configure_logging
+
+    start = _start(config, data_dir)
+    configure_logging("warning", start.secrets())
+    return start
+
+
+def _overrides(data_dir: Path | None) -> dict[str, object]:
+    return {"state.data_dir": str(data_dir.expanduser().absolute()) if data_dir else None}

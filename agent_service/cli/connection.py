@@ -1,0 +1,126 @@
+"""Finding the service to talk to: a running one, else one of our own for as long as the command lasts."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+from agent_service.cli.client import ServiceClient
+from agent_service.cli.fault import Fault
+from agent_service.cli.start import Start
+from agent_service.settings import home_folder
+
+if TYPE_CHECKING:
+    from agent_service.app import Launch
+    from agent_service.cli.http_server import HttpServer
+
+URL_VARIABLE, KEY_VARIABLE = "AGENT_SERVICE_URL", "AGENT_SERVICE_API_KEY"
+PROBE_SECONDS = 2.0
+SHUTDOWN_SECONDS = 20.0
+MAX_SOCKET_PATH = 100
+"""Bytes; systems allow 104 to 108."""
+
+
+@contextmanager
+def connect(start: Start, project: Path | None = None) -> Iterator[ServiceClient]:
+    """A client of the running service at AGENT_SERVICE_URL or at the configured address, else of our own one.
+
+    Our own one may work in `project`. Raises Fault: nothing answers at AGENT_SERVICE_URL; ours cannot start.
+    """
+    named = start.environ.get(URL_VARIABLE)
+    url = (named or default_url(start)).rstrip("/")
+    if answers_as_agent_service(url):
+        key = start.environ.get(KEY_VARIABLE)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        with httpx.Client(base_url=url, headers=headers, trust_env=False) as http:
+            yield ServiceClient(http)
+    elif named:
+        raise Fault(f"no agent-service answers at {url}; start it, or unset {URL_VARIABLE}")
+    else:
+        with own_service(start, project) as client:
+            yield client
+
+
+def default_url(start: Start) -> str:
+    """Where a service with this configuration listens."""
+    server = start.settings.server
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)
+    return f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"
+
+
+def answers_as_agent_service(url: str) -> bool:
+    """Whether one of us listens there. The key is not sent: something else may."""
+    try:
+        answer = httpx.get(url, timeout=PROBE_SECONDS, trust_env=False).json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return False
+    return isinstance(answer, dict) and answer.get("name") == "agent-service"
+
+
+@contextmanager
+def own_service(start: Start, project: Path | None = None) -> Iterator[ServiceClient]:
+    """A service in this process, on a socket that only this user can reach; gone afterwards."""
+    from agent_service.app import Service
+    from agent_service.cli.http_server import HttpServer
+
+    launch = _private_launch(start, project)
+    with tempfile.TemporaryDirectory(prefix="agent-", dir=_socket_folder()) as folder:  # mode 0700
+        socket_path = str(Path(folder) / "socket")
+        ready = threading.Event()
+        with _running(HttpServer(Service(launch), ready.set, uds=socket_path), ready):
+            transport = httpx.HTTPTransport(uds=socket_path)
+            with httpx.Client(base_url="http://localhost", transport=transport) as http:
+                yield ServiceClient(http)
+
+
+def _private_launch(start: Start, project: Path | None) -> Launch:
+    """As configured, but for ourselves alone: no keys, no port, and the project among the allowed folders."""
+    usual = start.settings.effective_roots(
+        Path.cwd(), home_folder(start.environ), Path(tempfile.gettempdir())
+    )
+    roots = (*usual, project.resolve()) if project else usual
+    return start.launch(
+        {
+            "server.host": "127.0.0.1",
+            "server.port": 0,
+            "server.api_keys": [],
+            "agent.allowed_roots": [str(root) for root in dict.fromkeys(roots)],
+        }
+    )
+
+
+@contextmanager
+def _running(server: HttpServer, ready: threading.Event) -> Iterator[None]:
+    """The server in a thread of its own, so that a person may take their time at a prompt in this one."""
+    faults: list[Exception] = []
+
+    def serve() -> None:
+        try:
+            server.run()
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
+            faults.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=serve, name="agent-service", daemon=True)
+    thread.start()
+    ready.wait()
+    if faults:
+        raise faults[0]
+    try:
+        yield
+    finally:
+        server.stop()
+        thread.join(SHUTDOWN_SECONDS)
+
+
+def _socket_folder() -> str | None:
+    """None = the usual temporary folder, unless its name is too long for a socket's address."""
+    long = len(tempfile.gettempdir()) + len("/agent-12345678/socket") > MAX_SOCKET_PATH
+    return "/tmp" if long else None

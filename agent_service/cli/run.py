@@ -1,0 +1,75 @@
+"""`agent-service run`: an instruction, carried out in the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from agent_service.cli.answers import answers_from_stdin
+from agent_service.cli.client import Refused, ServiceClient
+from agent_service.cli.connection import connect
+from agent_service.cli.conversation import Conversation
+from agent_service.cli.fault import WRONG_USAGE, Fault
+from agent_service.cli.start import Start
+from agent_service.cli.terminal import Terminal
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for on the command line."""
+
+    instruction: str
+    project: Path | None = None
+    """None = the current folder, or on a known thread that thread's own."""
+    thread: str | None = None
+    quality: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    yes: bool = False
+    as_json: bool = False
+
+
+def run(start: Start, wish: Wish) -> int:
+    """Carry it out, by a running service or one of our own; returns the exit code."""
+    project = _folder(wish.project or Path.cwd())
+    terminal = Terminal(to_stderr=wish.as_json)
+    answers = answers_from_stdin(terminal, yes=wish.yes)
+    with connect(start, project) as client:
+        thread_id = wish.thread or str(uuid4())
+        known = wish.thread is not None and wish.project is None and _exists(client, thread_id)
+        body = _request(wish, thread_id, None if known else project)
+        return Conversation(
+            client, thread_id, terminal, answers, options=start.options, as_json=wish.as_json
+        ).run(client.invoke(body))
+
+
+def _folder(path: Path) -> Path:
+    folder = path.expanduser().absolute()
+    if not folder.is_dir():
+        raise Fault(f"--project {path}: there is no such folder", WRONG_USAGE)
+    return folder
+
+
+def _exists(client: ServiceClient, thread_id: str) -> bool:
+    try:
+        client.thread(thread_id)
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        return False
+    return True
+
+
+def _request(wish: Wish, thread_id: str, project: Path | None) -> dict[str, Any]:
+    """The body of invoke. The thread's name is ours, so that it can be found again whatever happens."""
+    given = {
+        "instruction": wish.instruction,
+        "thread_id": thread_id,
+        "project_directory": str(project) if project else None,
+        "model_quality": wish.quality,
+        "provider": wish.provider,
+        "model": wish.model,
+    }
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,85 @@
+"""`agent-service serve`: the HTTP service, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from agent_service import __version__
+from agent_service.app import Service
+from agent_service.cli.connection import answers_as_agent_service, default_url
+from agent_service.cli.fault import Fault
+from agent_service.cli.http_server import HttpServer, bind
+from agent_service.cli.logs import configure_logging
+from agent_service.cli.models import candidates
+from agent_service.cli.start import Start
+from agent_service.cli.terminal import Terminal
+from routing.errors import NoProviderConfigured
+
+PROVIDERS_SHOWN = 6
+
+
+def serve(start: Start, log_level: str) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises Fault and ConfigError when it cannot start."""
+    configure_logging(log_level, start.secrets())
+    listener = _listener(start)
+    with listener:
+        service = Service(start.launch(), start.settings)
+        welcome = _Welcome(start, _url(listener))
+        HttpServer(service, welcome.show).run([listener])
+
+
+def _listener(start: Start) -> socket.socket:
+    server = start.settings.server
+    try:
+        return bind(server.host, server.port)
+    except Fault:
+        if server.port and answers_as_agent_service(default_url(start)):
+            raise Fault(
+                f"agent-service runs already at {default_url(start)}; use it, or choose another --port"
+            ) from None
+        raise
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Welcome:
+    """What is said once the service answers: where it is, and a moment later which models it has."""
+
+    def __init__(self, start: Start, url: str) -> None:
+        self._start, self._url = start, url
+        self._terminal = Terminal()
+        self._looking: asyncio.Task[None] | None = None
+
+    def show(self) -> None:
+        """Say it; the models are looked for in the background."""
+        out = self._terminal
+        if out.live:
+            out.gap()
+            out.line(
+                ("  agent-service ", "bold"), (__version__, "dim"), "  ready at ", (self._url, "bold cyan")
+            )
+            out.gap()
+            out.line(("  docs    ", "dim"), f"{self._url}/docs")
+        else:
+            out.line(f"agent-service {__version__} is ready at {self._url}")
+        self._looking = asyncio.get_running_loop().create_task(self._show_models())
+
+    async def _show_models(self) -> None:
+        out = self._terminal
+        try:
+            counts: dict[str, int] = {}
+            for candidate in await candidates(self._start):
+                counts[candidate.spec.name] = counts.get(candidate.spec.name, 0) + 1
+            shown = [f"{name} ({count})" for name, count in counts.items()][:PROVIDERS_SHOWN]
+            shown += ["…"] if len(counts) > PROVIDERS_SHOWN else []
+            if out.live:
+                out.line(("  models  ", "dim"), ", ".join(shown) or "none: no provider lists any")
+        except NoProviderConfigured as none:
+            out.line(("  models  " if out.live else "", "yellow"), str(none))
+        if out.live:
+            out.line(("  stop    ", "dim"), "Ctrl-C")
+            out.gap()
