@@ -16,7 +16,6 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from langgraph.types import Command, StateSnapshot
-from tools.diff import count_changes
 
 from agent_service.agent.code_blocks import split_answer
 from agent_service.agent.contract import (
@@ -33,6 +32,7 @@ from checkpoints.questions import Question
 from checkpoints.runs import Run
 from checkpoints.threads import ThreadStatus
 from routing.errors import RoutingError
+from tools.diff import count_changes
 
 _NO_STEP_LIMIT = 1_000_000
 """LangGraph's own limit counts supersteps; ours counts model calls (RunLimits.max_steps)."""

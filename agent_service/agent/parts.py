@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from routing.router import ModelRouter
-
 from agent_service.agent.approvals import ApprovalPolicy
 from agent_service.agent.limits import RunLimits
 from agent_service.events import AgentEvent
+from routing.router import ModelRouter
 from tools.tool import ToolRegistry
 
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AnyMessage
 from langgraph.graph.message import add_messages
-from routing.router import ModelRouter
 
 from agent_service.agent.approvals import ApprovalPolicy
 from agent_service.agent.limits import RunLimits, StopSignal
 from agent_service.events import AgentEvent
 from checkpoints.journal import EffectJournal
 from checkpoints.runs import Run
+from routing.router import ModelRouter
 from tools.tool import ToolRegistry
 from tools.workspace import Workspace
 
