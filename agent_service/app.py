@@ -28,8 +28,10 @@ from agent_service.api.errors import install_error_handlers
 from agent_service.api.services import Services
 from agent_service.config_file import ConfigError
 from agent_service.data_dir import STATE_FILE, prepare_data_dir
+from agent_service.events import AgentEvent
 from agent_service.local_model import embedded_provider
 from agent_service.model_pool import ModelPool, make_provider
+from agent_service.notify import Notifier
 from agent_service.settings import (
     Principal,
     Settings,
@@ -120,12 +122,18 @@ class Service:
             )
         )
         stores, feed = Stores.on(database), EventFeed()
+        notifier = await stack.enter_async_context(Notifier(settings.notify))
+
+        def emit(event: AgentEvent) -> None:
+            feed.publish(event)
+            notifier.notify(event)
+
         parts = AgentParts(
             router=lambda: models.router,
             tools=self.tools,
             approvals=ApprovalPolicy(settings.agent.approvals),
             limits=_limits(settings),
-            emit=feed.publish,
+            emit=emit,
         )
         supervisor = await stack.enter_async_context(RunSupervisor(parts, stores))
         watching = asyncio.create_task(watch_file(launch.config_file, lambda: self._reload(models)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
 
@@ -55,6 +55,8 @@ class ModelPool:
     async def __aenter__(self) -> Self:
         self._resources.push_async_callback(self.router.pool.aclose)
         await self.reconfigure(self._config)
+        looking = asyncio.create_task(self._look_in_advance())
+        self._resources.callback(looking.cancel)
         return self
 
     async def __aexit__(
@@ -82,6 +84,11 @@ class ModelPool:
         if not self.router.pool.names:
             raise NoProviderConfigured(HOW_TO_BEGIN)
 
+    async def check(self, model: str, provider: str | None) -> None:
+        """That these names mean something. Raises NoProviderConfigured, ModelNotFound, ProviderNotFound."""
+        await self.require_any()
+        await self.router.pool.resolve(model, provider, self._config.aliases)
+
     def reachable(self) -> dict[str, bool]:
         """Provider -> usable, as far as is known."""
         return self.router.status()
@@ -95,7 +102,8 @@ class ModelPool:
 
     def problems(self) -> list[str]:
         """What is wrong and what to do about it."""
-        none = [] if self.router.pool.names else [HOW_TO_BEGIN]
+        looked = self._looked_at is not None
+        none = [HOW_TO_BEGIN] if looked and not self.router.pool.names else []
         return [*self._problems.values(), *none]
 
     async def names(self) -> list[tuple[str, str]]:
@@ -106,6 +114,11 @@ class ModelPool:
             *((candidate.name, candidate.spec.name) for candidate in candidates),
             *((alias, "alias") for alias in aliases),
         ]
+
+    async def _look_in_advance(self) -> None:
+        """So that `/health` knows what there is before the first request."""
+        with suppress(NoProviderConfigured):
+            await self.require_any()
 
     async def _look_around(self) -> None:
         found: list[ProviderSpec] = []

@@ -125,9 +125,16 @@ class StateSettings(_Section):
     """Where threads, questions and checkpoints are kept."""
 
     url: SecretStr | None = None
-    """Database; None = SQLite in the data folder."""
+    """Database; None = SQLite in the data folder, the only one there is so far."""
     data_dir: AbsolutePath | None = None
     """None = `$XDG_DATA_HOME/agent-service`; `load_settings` always fills it in."""
+
+    @field_validator("url")
+    @classmethod
+    def _only_sqlite(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            raise ValueError("other databases cannot be used yet; leave it out for SQLite in the data folder")
+        return url
 
 
 class AgentSettings(_Section):

@@ -49,7 +49,7 @@ async def invoke(
     body: CodeAgentRequest, request: Request, services: ServicesOf, principal: PrincipalOf
 ) -> Response:
     """Start a thread, or go on with one. The run belongs to the service: leaving does not stop it."""
-    await services.models.require_any()
+    await services.models.check(body.model or "auto", body.provider)
     raw = await request.body()
     key = _idempotency_key(request, "invoke", raw)
     body = body.model_copy(update={"thread_id": body.thread_id or str(uuid4())})

@@ -264,3 +264,12 @@ def test_surrogates_in_arguments_are_refused_and_the_thread_still_loads(
         assert _answers(upstream)[0].startswith("Error:")
         assert list(project.iterdir()) == []
         assert service.invoke("again", thread_id="thread-01").json()["agent_status"] == "completed"
+
+
+def test_unknown_models_and_providers_never_become_a_run(tmp_path: Path) -> None:
+    with ScriptedUpstream() as upstream, RunningService(tmp_path, upstream) as service:
+        model = service.invoke(model="up1/m2", thread_id="thread-01")
+        assert (model.status_code, model.json()["error"]["code"]) == (404, "model_not_found")
+        provider = service.invoke(provider="nobody", thread_id="thread-01")
+        assert (provider.status_code, provider.json()["error"]["code"]) == (404, "provider_not_found")
+        assert service.client.get("/v1/agents/threads/thread-01").status_code == 404
