@@ -16,11 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from agent_service.local_model.engine import engine_available
-from agent_service.local_model.weights import CODER_1_5B, InstallError, install
+from agent_service.local_model.weights import CODER_1_5B
 from tests.service import RunningService
+from tests.weights import weights_or_skip
 
 NEEDED = 7
 MOST_QUESTIONS = 6
@@ -129,15 +127,8 @@ TASKS = [
 
 
 def _weights() -> Path:
-    if own := os.environ.get("LOCAL_MODEL_PATH"):
-        return Path(own)
-    if not engine_available():
-        pytest.skip("the engine is not installed here")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agent-service-tests"
-    try:
-        return install(CODER_1_5B, cache, lambda _: None)
-    except InstallError as error:
-        pytest.skip(f"the weights cannot be had: {error}")
+    own = os.environ.get("LOCAL_MODEL_PATH")
+    return Path(own) if own else weights_or_skip(CODER_1_5B)
 
 
 def _attempt(service: RunningService, task: Task, folder: Path) -> tuple[bool, dict[str, Any], list[str]]:

@@ -18,9 +18,10 @@ import pytest
 
 from agent_service.local_model.engine import EngineError, LocalEngine, engine_available
 from agent_service.local_model.provider import LocalProvider
-from agent_service.local_model.weights import SMOLLM2_135M, InstallError, install
+from agent_service.local_model.weights import SMOLLM2_135M
 from agent_service.model_pool import make_provider
 from routing.config import ModelCard
+from tests.weights import weights_or_skip
 
 CARD = ModelCard(id=SMOLLM2_135M.name, context_window=8192, tools=True, tool_calling="constrained")
 HI = [{"role": "user", "content": "Say hello."}]
@@ -41,14 +42,7 @@ TOOL = {
 
 @pytest.fixture(scope="module")
 def weights() -> Path:
-    """The file, downloaded once for all checkouts of this user."""
-    if not engine_available():
-        pytest.skip("the engine is not installed here")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agent-service-tests"
-    try:
-        return install(SMOLLM2_135M, cache, lambda _: None)
-    except InstallError as error:
-        pytest.skip(f"the weights cannot be had: {error}")
+    return weights_or_skip(SMOLLM2_135M)
 
 
 @asynccontextmanager
