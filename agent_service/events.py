@@ -114,6 +114,8 @@ AgentEvent = Annotated[
     Field(discriminator="kind"),
 ]
 
+EVENT_KINDS: tuple[str, ...] = tuple(event.model_fields["kind"].default for event in _Event.__subclasses__())
+
 
 def encode_sse(event: AgentEvent) -> bytes:
     """The event as Server-Sent Events text (WHATWG HTML, section 9.2)."""

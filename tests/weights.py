@@ -1,4 +1,4 @@
-"""Weights for tests that need a real model: downloaded once into the user's cache, else the test is skipped."""
+"""Weights for tests with a real model: downloaded once into the user's cache, else the test is skipped."""
 
 from __future__ import annotations
 

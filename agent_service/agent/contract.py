@@ -16,7 +16,13 @@ MAX_INSTRUCTION = 1 << 20
 """Characters."""
 
 
-class _Body(BaseModel):
+class Documented(BaseModel):
+    """Shows the docstrings of its fields in the OpenAPI description."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class _Body(Documented):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
 
@@ -51,45 +57,59 @@ class ResumeRequest(_Body):
     """An answer to an open question."""
 
     thread_id: Annotated[str, Field(pattern=THREAD_ID_PATTERN)]
+    """The thread that waits."""
     tool_call_id: Annotated[str, Field(min_length=1, max_length=64)]
+    """The question, as named in `human_input_request`."""
     human_response: Annotated[str, Field(max_length=MAX_INSTRUCTION)]
     """For a question any text; for an approval `yes` or `no`, or a no in other words."""
     stream: bool = False
+    """Answer with Server-Sent Events."""
     background: bool = False
+    """Answer 202 at once; the run goes on by itself."""
 
 
-class HumanInputRequest(BaseModel):
+class HumanInputRequest(Documented):
     """A question that waits for an answer."""
 
     tool_call_id: str
+    """Names the question; an answer must repeat it."""
     question_for_human: str
+    """What the agent wants to know."""
     kind: Literal["question", "approval"]
+    """A `question` takes any text; an `approval` a yes or a no."""
     options: list[str] | None = None
     """Suggested answers; any other text is taken too."""
     preview: str | None = None
     """For an approval: what would happen, as a unified diff or a command line."""
 
 
-class FileChanged(BaseModel):
+class FileChanged(Documented):
     """What happened to one file since the instruction."""
 
     path: str
+    """Relative to the project."""
     action: Literal["created", "modified", "deleted"]
+    """What became of the file, from before the instruction until now."""
     additions: int
+    """Lines."""
     deletions: int
+    """Lines."""
 
 
-class RunUsage(BaseModel):
+class RunUsage(Documented):
     """What the instruction cost so far."""
 
     model_calls: int = 0
+    """Answers had from models."""
     prompt_tokens: int = 0
+    """As the providers count them."""
     completion_tokens: int = 0
+    """As the providers count them."""
     cost_usd: float | None = None
     """At list prices; null when a price is not known."""
 
 
-class CodeAgentResponse(BaseModel):
+class CodeAgentResponse(Documented):
     """Where the thread stands at the end of a run."""
 
     generated_code: str | None = None
@@ -97,6 +117,7 @@ class CodeAgentResponse(BaseModel):
     explanation: str | None = None
     """The prose of the final message; on a pause, the prose beside the question."""
     agent_status: AgentStatus
+    """How the run ended."""
     human_input_request: HumanInputRequest | None = None
     """The first open question."""
     request_params: dict[str, Any]
@@ -106,37 +127,49 @@ class CodeAgentResponse(BaseModel):
     error_details: str | None = None
     """One sentence, for `agent_status: error`."""
     thread_id: str
+    """Go on with it by naming it in the next instruction."""
     run_id: str
+    """This run."""
     files_changed: list[FileChanged] = Field(default_factory=list)
+    """Net, since the instruction."""
     models_used: list[str] = Field(default_factory=list)
+    """All of them since the instruction, the latest last."""
     usage: RunUsage = RunUsage()
+    """Since the instruction."""
     pending_requests: list[HumanInputRequest] = Field(default_factory=list)
     """All open questions."""
 
 
-class MessageCall(BaseModel):
+class MessageCall(Documented):
     """A tool call in a message."""
 
     id: str
+    """Answered by the tool message with this `tool_call_id`."""
     name: str
+    """The tool."""
     arguments: dict[str, Any] | str
     """Text where the model wrote no valid JSON object."""
 
 
-class ThreadMessage(BaseModel):
+class ThreadMessage(Documented):
     """A message of a conversation."""
 
     role: Literal["user", "assistant", "tool"]
+    """Who speaks."""
     content: str
+    """Text; empty for a message of tool calls only."""
     model: str | None = None
     """For the assistant: who wrote it, as `provider/model`."""
     tool_calls: list[MessageCall] = Field(default_factory=list)
+    """What the assistant wants done."""
     tool_call_id: str | None = None
     """For a tool: the call this answers."""
 
 
-class RunAccepted(BaseModel):
+class RunAccepted(Documented):
     """A run that goes on in the background."""
 
     thread_id: str
+    """Ask here how it goes."""
     run_id: str
+    """The run that was begun."""

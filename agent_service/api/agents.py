@@ -99,14 +99,16 @@ async def list_threads(
     return ThreadList(threads=[ThreadSummary.of(record) for record in page], next_cursor=more)
 
 
-@router.get("/agents/threads/{thread_id}", summary="Show a thread", responses=errors(401, 403, 404))
+@router.get("/agents/threads/{thread_id}", summary="Show a thread", responses=errors(401, 403, 404, 422))
 async def show_thread(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> ThreadDetail:
     """The thread and its latest run."""
     return ThreadDetail.of_view(await services.agent.thread(principal, thread_id))
 
 
 @router.get(
-    "/agents/threads/{thread_id}/messages", summary="Show a conversation", responses=errors(401, 403, 404)
+    "/agents/threads/{thread_id}/messages",
+    summary="Show a conversation",
+    responses=errors(401, 403, 404, 422),
 )
 async def show_messages(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> ThreadMessages:
     """All messages, with the tool calls and their answers."""
@@ -118,7 +120,7 @@ async def show_messages(thread_id: str, services: ServicesOf, principal: Princip
     "/agents/threads/{thread_id}",
     status_code=204,
     summary="Delete a thread",
-    responses=errors(401, 403, 404, 409),
+    responses=errors(401, 403, 404, 409, 422),
 )
 async def delete_thread(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> None:
     """Delete the thread and all that is kept of it; files in the project stay as they are."""
@@ -126,7 +128,7 @@ async def delete_thread(thread_id: str, services: ServicesOf, principal: Princip
 
 
 @router.get(
-    "/agents/threads/{thread_id}/diff", summary="What a thread changed", responses=errors(401, 403, 404)
+    "/agents/threads/{thread_id}/diff", summary="What a thread changed", responses=errors(401, 403, 404, 422)
 )
 async def show_diff(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> ThreadDiff:
     """One unified diff of all that the thread changed."""
@@ -139,7 +141,7 @@ async def show_diff(thread_id: str, services: ServicesOf, principal: PrincipalOf
     "/agents/threads/{thread_id}/events",
     summary="Follow a thread",
     response_class=StreamingResponse,
-    responses={200: event_stream("Events from now on."), **errors(401, 403, 404)},
+    responses={200: event_stream("Events from now on."), **errors(401, 403, 404, 422)},
 )
 async def follow_thread(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> StreamingResponse:
     """The thread's events from now on, until the client leaves."""
@@ -155,7 +157,7 @@ async def follow_thread(thread_id: str, services: ServicesOf, principal: Princip
 
 
 @router.post(
-    "/agents/threads/{thread_id}/cancel", summary="Stop a thread", responses=errors(401, 403, 404, 409)
+    "/agents/threads/{thread_id}/cancel", summary="Stop a thread", responses=errors(401, 403, 404, 409, 422)
 )
 async def cancel_thread(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> ThreadDetail:
     """Stop the run under way, or withdraw the open questions; the thread is idle afterwards."""

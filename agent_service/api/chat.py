@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from agent_service.agent.contract import Documented
 from agent_service.agent.errors import InvalidRequest
-from agent_service.api.documentation import errors, event_stream
+from agent_service.api.documentation import errors
 from agent_service.api.errors import classify, error_type
 from agent_service.api.json_route import BadJson, StrictJsonRequest, StrictJsonRoute
 from agent_service.api.services import Services, ServicesOf
@@ -27,7 +28,7 @@ _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "functio
 _OURS = frozenset({"model", "stream", "provider", "model_quality"})
 
 
-class ChatCompletionRequest(BaseModel):
+class ChatCompletionRequest(Documented):
     """OpenAI's chat completion request; every field of OpenAI's is taken, these are the ones looked at."""
 
     model_config = ConfigDict(extra="allow", strict=True)
@@ -44,25 +45,33 @@ class ChatCompletionRequest(BaseModel):
     stream_options: dict[str, Any] | None = None
 
 
-class ContextualChatRequest(BaseModel):
+class ContextualChatRequest(Documented):
     """A prompt with what is on the screen."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
     prompt: Annotated[str, Field(min_length=1)]
+    """What is wanted."""
     selected_text: str | None = None
+    """The selection in the editor."""
     active_file_content: str | None = None
     """The first 10,000 characters are used."""
     model: Annotated[str, Field(min_length=1, max_length=256)] = "auto"
+    """`auto`, an alias, `provider/model`, or a model's own id."""
     provider: Annotated[str | None, Field(max_length=64)] = None
+    """Only this provider."""
     model_quality: Quality | None = None
+    """How to choose the model; `balanced` if omitted."""
     stream: bool | None = False
+    """Answer with Server-Sent Events."""
     temperature: float | None = None
+    """As in OpenAI's protocol."""
     max_tokens: Annotated[int | None, Field(gt=0)] = None
+    """Most tokens of the answer."""
 
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: event_stream("OpenAI's chat completion, with `provider`; with `stream` its chunks."),
+    200: {"description": "OpenAI's chat completion, with `provider`; with `stream` its chunks."},
     **errors(400, 401, 403, 404, 413, 415, 422, 429, 502, 503, 504),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent_service.api.errors import ErrorAnswer
+from agent_service.events import EVENT_KINDS
 
 _MEANING = {
     400: "Malformed body.",
@@ -29,4 +30,6 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def event_stream(description: str) -> dict[str, Any]:
     """A `responses` entry for a route that can answer with Server-Sent Events."""
-    return {"description": description, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    kinds = ", ".join(f"`{kind}`" for kind in EVENT_KINDS)
+    described = f"{description} Events: {kinds}."
+    return {"description": described, "content": {"text/event-stream": {"schema": {"type": "string"}}}}

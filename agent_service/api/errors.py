@@ -10,10 +10,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from agent_service.agent.contract import Documented
 from agent_service.agent.errors import InvalidRequest
 from agent_service.api.json_route import BadJson
 from checkpoints import errors as store
@@ -22,21 +22,24 @@ from routing import errors as routing
 logger = logging.getLogger(__name__)
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(Documented):
     """What went wrong and what to do about it."""
 
     message: str
+    """A sentence for people."""
     type: str
+    """OpenAI's word for the kind of error."""
     param: str | None = None
     """The field at fault."""
     code: str | None = None
     """For programs."""
 
 
-class ErrorAnswer(BaseModel):
+class ErrorAnswer(Documented):
     """The body of every 4xx and 5xx."""
 
     error: ErrorBody
+    """The error."""
 
 
 _TABLE: tuple[tuple[type[Exception], int, str], ...] = (

@@ -5,33 +5,45 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from agent_service.agent.code_agent import ThreadView
-from agent_service.agent.contract import AgentStatus, CodeAgentResponse, HumanInputRequest, ThreadMessage
+from agent_service.agent.contract import (
+    AgentStatus,
+    CodeAgentResponse,
+    Documented,
+    HumanInputRequest,
+    ThreadMessage,
+)
 from checkpoints.threads import ThreadRecord, ThreadStatus
 
 
-class ThreadSummary(BaseModel):
+class ThreadSummary(Documented):
     """A thread in a list."""
 
     thread_id: str
+    """Unique over all principals."""
     title: str
     """The first line of its first instruction."""
     project_directory: str | None
+    """Absolute path; null without a project."""
     created_at: datetime
+    """UTC."""
     updated_at: datetime
+    """Of the last run's begin or end, UTC."""
     status: ThreadStatus
+    """What the thread is doing."""
 
     @classmethod
     def of(cls, record: ThreadRecord) -> Self:
         return cls(**_summary(record))
 
 
-class ThreadList(BaseModel):
+class ThreadList(Documented):
     """Threads, the latest first."""
 
     threads: list[ThreadSummary]
+    """This page."""
     next_cursor: str | None = None
     """Give it as `cursor` for the next page; null on the last one."""
 
@@ -40,11 +52,15 @@ class ThreadDetail(ThreadSummary):
     """A thread and its latest run."""
 
     run_id: str | None
+    """The latest run."""
     agent_status: AgentStatus | None
     """Null while a run goes on."""
     human_input_request: HumanInputRequest | None
+    """The first open question."""
     pending_requests: list[HumanInputRequest]
+    """All open questions."""
     error_details: str | None
+    """Why the latest run failed, in a sentence."""
     last_response: CodeAgentResponse | None
     """Of the latest run that ended."""
 
@@ -62,22 +78,25 @@ class ThreadDetail(ThreadSummary):
         )
 
 
-class ThreadMessages(BaseModel):
+class ThreadMessages(Documented):
     """A conversation, oldest message first."""
 
     thread_id: str
+    """The thread."""
     messages: list[ThreadMessage]
+    """Oldest first."""
 
 
-class ThreadDiff(BaseModel):
+class ThreadDiff(Documented):
     """What a thread changed, net."""
 
     thread_id: str
+    """The thread."""
     diff: str
     """One unified diff of all files; empty when nothing changed."""
 
 
-class Health(BaseModel):
+class Health(Documented):
     """How the service is."""
 
     status: Literal["ok", "degraded"]
@@ -85,16 +104,20 @@ class Health(BaseModel):
     providers: dict[str, bool]
     """Provider -> usable as far as is known."""
     timestamp: datetime
+    """UTC."""
     problems: list[str] = Field(default_factory=list)
     """What is wrong and what to do about it."""
 
 
-class About(BaseModel):
+class About(Documented):
     """The service in a nutshell."""
 
     name: str
+    """`agent-service`."""
     version: str
+    """Of the service."""
     links: dict[str, str]
+    """Where to go from here."""
 
 
 def _summary(record: ThreadRecord) -> dict[str, object]:

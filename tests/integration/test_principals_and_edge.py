@@ -190,5 +190,8 @@ def test_openapi_documents_every_route_and_its_errors(running: Running) -> None:
             assert operation.get("summary"), path
             if path.startswith("/v1/"):
                 assert "401" in operation["responses"], path
+    for name, schema in document["components"]["schemas"].items():
+        for field, described in schema.get("properties", {}).items():
+            assert described.get("description"), f"{name}.{field}"
     chat = document["paths"]["/v1/chat/completions"]["post"]
     assert "messages" in chat["requestBody"]["content"]["application/json"]["schema"]["properties"]
