@@ -238,17 +238,22 @@ class RunStore:
 
     async def take_over_abandoned(self) -> list[Run]:
         """Claim the runs whose process is gone, to finish them."""
-        taken: list[Run] = []
+        query = select(threads.c.thread_id, threads.c.holder).where(threads.c.status == "running")
+        async with self._database.read() as connection:
+            held = (await connection.execute(query)).all()
+        abandoned = [thread_id for thread_id, holder in held if not is_alive(holder or "")]
+        taken = [await self._take_over(thread_id) for thread_id in abandoned]
+        return [run for run in taken if run is not None]
+
+    async def _take_over(self, thread_id: str) -> Run | None:
+        """Claim a run from a dead process; None when somebody else was faster."""
         async with self._database.write() as connection:
-            query = select(threads.c.thread_id).where(threads.c.status == "running")
-            for thread_id in (await connection.execute(query)).scalars().all():
-                thread = await find_thread(connection, thread_id)
-                if thread is None or is_alive(thread.holder or ""):
-                    continue
-                row = (await connection.execute(select(runs).where(runs.c.run_id == thread.run_id))).one()
-                fence = await self._claim(connection, thread, thread.run_id or "")
-                taken.append(_run(row, thread.principal, fence))
-        return taken
+            thread = await find_thread(connection, thread_id)
+            if thread is None or thread.status != "running" or is_alive(thread.holder or ""):
+                return None
+            row = (await connection.execute(select(runs).where(runs.c.run_id == thread.run_id))).one()
+            fence = await self._claim(connection, thread, thread.run_id or "")
+            return _run(row, thread.principal, fence)
 
     async def _repeated(
         self, connection: AsyncConnection, principal: str, key: IdempotencyKey
