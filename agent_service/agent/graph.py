@@ -20,16 +20,14 @@ AgentGraph = CompiledStateGraph[AgentState, AgentContext, Any, Any]
 QUESTION_OPEN = "not executed: a question to the human was open; call again if still wanted"
 
 
-def build_graph(
-    tools: ToolRegistry, saver: BaseCheckpointSaver[str], max_tool_calls_per_turn: int
-) -> AgentGraph:
+def build_graph(tools: ToolRegistry, saver: BaseCheckpointSaver[str]) -> AgentGraph:
     """The compiled graph. Run it with `durability="sync"` and an AgentContext."""
 
     def next_tasks(state: AgentState) -> list[Send] | str:
         calls = unanswered_calls(state["messages"])
         if not calls:
             return END
-        return [Send("run_tool", task) for task in next_wave(calls, state, tools, max_tool_calls_per_turn)]
+        return [Send("run_tool", task) for task in next_wave(calls, state, tools)]
 
     graph = StateGraph(AgentState, context_schema=AgentContext)
     graph.add_node("prepare", prepare)
@@ -42,9 +40,7 @@ def build_graph(
     return graph.compile(checkpointer=saver)
 
 
-def next_wave(
-    calls: list[dict[str, Any]], state: AgentState, tools: ToolRegistry, max_calls: int
-) -> list[ToolTask]:
+def next_wave(calls: list[dict[str, Any]], state: AgentState, tools: ToolRegistry) -> list[ToolTask]:
     """The calls to carry out now: of those on one path only the first, so that none overtakes another.
 
     In an answer that asks the human, calls with effects are not carried out: nobody wants a file changed
@@ -52,17 +48,13 @@ def next_wave(
     """
     wishes = state["turn"]["approvals"]
     answer = next(m for m in reversed(state["messages"]) if m.type == "ai")
-    position = {call["id"]: index for index, call in enumerate(answer.tool_calls)}
     asks = any(_effect(call["name"], tools) == "human" for call in answer.tool_calls)
     wave: list[ToolTask] = []
     paths: set[str] = set()
     for call in calls:
         arguments = raw_arguments(call["args"])
-        withheld = None
-        if position[call["id"]] >= max_calls:
-            withheld = f"not executed: an answer may hold at most {max_calls} tool calls"
-        elif asks and _effect(call["name"], tools) in ("workspace", "external"):
-            withheld = QUESTION_OPEN
+        waits = asks and _effect(call["name"], tools) in ("workspace", "external")
+        withheld = QUESTION_OPEN if waits else None
         path = None if withheld else _path(call["name"], arguments, tools)
         if path in paths:
             continue

@@ -23,6 +23,10 @@ INVALID_ARGUMENTS = "__invalid_json__"
 """Holds, in a stored call, the text of arguments that are no JSON object or no valid Unicode."""
 
 NOT_EXECUTED = "Error: not executed: the run was stopped before this call was carried out."
+LONGEST_TEXT = 400_000
+"""Characters of an answer that are kept; past that it is no answer, and would fill every window for ever."""
+MOST_CALLS = 256
+"""Tool calls of one answer that are kept at all; the limit that a run has for them is lower."""
 LONGEST_FAILED_ARGUMENT = 16_000
 """Characters of an argument that are shown again after the call failed."""
 _TOOL_CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -67,16 +71,18 @@ class AnswerBuilder:
         """The whole answer, its tool calls under ids that are valid and new in the thread."""
         taken = set(known_ids)
         calls = []
-        for _, call in sorted(self.calls.items()):
+        for _, call in sorted(self.calls.items())[:MOST_CALLS]:
             valid = _TOOL_CALL_ID.fullmatch(call.id) and call.id not in taken
             call_id = call.id if valid else f"call_{uuid4().hex}"
             taken.add(call_id)
             args = _arguments("".join(call.arguments))
             calls.append({"id": call_id, "name": _clean(call.name), "args": args, "type": "tool_call"})
+        text = _clean("".join(self.text))
+        finish = "length" if len(text) > LONGEST_TEXT else self.finish_reason or "stop"
         return AIMessage(
-            content=_clean("".join(self.text)),
+            content=text[:LONGEST_TEXT],
             tool_calls=calls,
-            response_metadata={"model": decision.name, "finish_reason": self.finish_reason or "stop"},
+            response_metadata={"model": decision.name, "finish_reason": finish},
         )
 
 

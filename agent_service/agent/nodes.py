@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from agent_service import events
 from agent_service.agent.effects import Done, EffectRunner
 from agent_service.agent.errors import LimitReached
-from agent_service.agent.limits import StopSignal
+from agent_service.agent.limits import RunLimits, StopSignal
 from agent_service.agent.messages import (
     NOT_EXECUTED,
     AnswerBuilder,
@@ -86,7 +86,7 @@ async def call_model(state: AgentState, runtime: Runtime[AgentContext]) -> dict[
     message.id = f"msg_{uuid4().hex}"
     spent = _add(state["spent"], builder, decision)
     _announce(message, state["spent"], decision, ctx)
-    return {"messages": [message], "spent": spent}
+    return {"messages": [message, *_refuse_surplus(message, ctx.limits)], "spent": spent}
 
 
 async def run_tool(state: ToolTask, runtime: Runtime[AgentContext]) -> dict[str, Any]:
@@ -196,6 +196,16 @@ def _check_limits(spent: Spent, ctx: AgentContext) -> None:
             f"The limit of {ctx.limits.max_run_tokens} tokens for one instruction (agent.max_run_tokens) was "
             "reached; send a further instruction to go on."
         )
+
+
+def _refuse_surplus(message: AIMessage, limits: RunLimits) -> list[ToolMessage]:
+    """Answers to the calls beyond the limit, at once: they are not worth a task each."""
+    most = limits.max_tool_calls_per_turn
+    content = f"Error: not executed: an answer may hold at most {most} tool calls"
+    return [
+        ToolMessage(content=content, tool_call_id=call["id"] or "", name=call["name"], status="error")
+        for call in message.tool_calls[most:]
+    ]
 
 
 def _chat_request(state: AgentState, ctx: AgentContext) -> ChatRequest:

@@ -40,7 +40,7 @@ class Runner:
         self._parts = parts
         self._stores = stores
         self._saver = saver
-        self._graph = build_graph(parts.tools, saver, parts.limits.max_tool_calls_per_turn)
+        self._graph = build_graph(parts.tools, saver)
 
     async def perform(self, run: Run, stop: StopSignal) -> Outcome | None:
         """What the run came to; None when it was left off for a shutdown, to be taken up again."""
