@@ -6,7 +6,7 @@
 args ?=
 bin := .venv/bin
 pip := $(bin)/python -m pip --disable-pip-version-check --quiet
-say = printf '\033[1m==> %s\033[0m\n'
+say = printf '==> %s\n'
 
 # An environment is up to date when it was made from these very files: the stamp carries their checksum.
 stamp = .venv/.$(1)-$(firstword $(shell cat requirements/$(1).lock pyproject.toml | cksum))
@@ -16,12 +16,10 @@ help:    ## this list
 	@sed -nE 's/^([a-z]+): .*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(call stamp,local)    ## the main job on a real model, without any key
-	@$(say) "Installing the small local model: 1.1 GB, downloaded once"
-	@$(bin)/agent-service local install --yes
-	@$(say) "Starting the demo"
-	@$(bin)/agent-service demo $(args)
+	@$(say) "The demo. Without a model of your own it downloads a small one: 1.1 GB, once"
+	@$(bin)/agent-service demo --yes $(args)
 
-serve: $(call stamp,runtime)    ## start the service: make serve args="--port 9000"
+serve: $(call stamp,local)    ## start the service: make serve args="--port 9000"
 	@$(bin)/agent-service serve $(args)
 
 test: check    ## check, then all tests but the benchmarks

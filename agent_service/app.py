@@ -130,6 +130,7 @@ class Service:
 
         parts = AgentParts(
             router=lambda: models.router,
+            find_models=models.require_any,
             tools=self.tools,
             approvals=ApprovalPolicy(settings.agent.approvals),
             limits=_limits(settings),
@@ -203,7 +204,9 @@ def _as_tool(where: str, load: object) -> Tool:
     try:
         found = load() if callable(load) else None
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(
+            f"{where}: {error}; the module must be installed, or its folder named in PYTHONPATH"
+        ) from None
     if not isinstance(found, Tool):
         raise ConfigError(f"{where}: it is not a tool; decorate the function with @tool")
     return found

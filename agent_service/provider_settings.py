@@ -6,6 +6,7 @@ the operator's own and needs a `base_url`.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -105,8 +106,7 @@ def _configured(name: str, entry: ProviderSettings, environ: Mapping[str, str]) 
 def _own_server(name: str, entry: ProviderSettings) -> ProviderSpec:
     if entry.base_url is None:
         raise ConfigError(
-            f"providers.{name}.base_url: is needed, because {name} is not a provider we know; "
-            "`agent-service providers list` shows those we know"
+            f"providers.{name}.base_url: is needed, because {name} is not a provider we know{_nearest(name)}"
         )
     key = _unless_keyless(entry.api_key)
     return ProviderSpec.model_validate(
@@ -119,6 +119,11 @@ def _own_server(name: str, entry: ProviderSettings) -> ProviderSpec:
             **entry.details(),
         }
     )
+
+
+def _nearest(name: str) -> str:
+    close = difflib.get_close_matches(name, known_providers(), n=2)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def _unless_keyless(key: SecretStr | None) -> SecretStr | None:

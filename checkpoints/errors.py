@@ -13,6 +13,8 @@ CheckpointError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class CheckpointError(Exception):
     """Something that the store refuses; the message says what to do."""
@@ -53,8 +55,9 @@ class QuestionOpen(CheckpointError):
 class NotWaiting(CheckpointError):
     """No open question has that tool_call_id."""
 
-    def __init__(self, tool_call_id: str) -> None:
-        super().__init__(f"The thread has no open question {tool_call_id[:64]!r}.")
+    def __init__(self, tool_call_id: str, open_ids: Sequence[str] = ()) -> None:
+        known = f"Open are: {', '.join(open_ids)}." if open_ids else "No question is open."
+        super().__init__(f"The thread has no open question {tool_call_id[:64]!r}. {known}")
 
 
 class AlreadyAnswered(CheckpointError):

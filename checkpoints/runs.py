@@ -133,7 +133,7 @@ class RunStore:
             asked = {q.tool_call_id: q for q in await find_questions(connection, thread_id)}
             question = asked.get(tool_call_id)
             if question is None or question.status == "cancelled":
-                raise NotWaiting(tool_call_id)
+                raise NotWaiting(tool_call_id, [q.tool_call_id for q in asked.values() if q.status == "open"])
             if question.status == "answered":
                 return await self._again(connection, thread, question, answer)
             turn_id = await self._turn(connection, thread)

@@ -42,7 +42,7 @@ def list_files(ctx: ToolContext, directory_path: str = "") -> ToolResult:
     lines = [str(entry) for entry in listing.entries]
     if listing.truncated:
         lines.append(f"(cut after {len(lines):,} entries; call list_files on a folder to see more of it)")
-    return ToolResult("\n".join(lines) or "(the folder is empty)", summary=f"{len(listing.entries)} entries")
+    return ToolResult("\n".join(lines) or "(the folder is empty)", summary=_counted(len(listing.entries)))
 
 
 @tool(effect="workspace", path_parameter="filepath")
@@ -139,3 +139,7 @@ def _encoded(text: str, name: str) -> bytes:
 def _count(text: str) -> str:
     lines = text.count("\n") + (not text.endswith("\n") and text != "")
     return "1 line" if lines == 1 else f"{lines} lines"
+
+
+def _counted(entries: int) -> str:
+    return "1 entry" if entries == 1 else f"{entries} entries"

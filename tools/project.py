@@ -34,7 +34,8 @@ def resolve_project(path: str, allowed_roots: Sequence[Path], *, home: Path, dat
     if not within:
         named = ", ".join(map(str, roots)) or "none is configured"
         raise ProjectRefused(
-            f"project_directory is outside the allowed folders. Allowed are folders in: {named}"
+            f"project_directory is outside the allowed folders. Allowed are folders in: {named}. "
+            "The operator can allow more with --allow-root or agent.allowed_roots"
         )
     _refuse_system(folder, within)
     _refuse_home(folder, within, Path(os.path.realpath(home)))

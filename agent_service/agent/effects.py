@@ -112,8 +112,9 @@ def _ask_approval(call: ToolCall, planned: Planned, ctx: ToolContext) -> None:
     reply = ctx.ask(request)
     agreed, feedback = read_answer(reply.text)
     if not agreed:
-        told = f" They said: {feedback}" if feedback else ""
-        raise ToolError(f"the human refused this.{told} Do not try the same again; follow what they want")
+        if feedback:
+            raise ToolError(f"the human refused this and said: {feedback}\nDo that instead of trying again.")
+        raise ToolError("the human refused this; do not try the same again")
     if reply.proposal != proposal:
         raise ToolError("the file was changed after the human saw this proposal; read it and propose again")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agent_service.agent.approvals import ApprovalPolicy
@@ -17,7 +17,9 @@ class AgentParts:
     """What all runs of a service share."""
 
     router: Callable[[], ModelRouter]
-    """Gives the present router; it is replaced when the configuration changes."""
+    """Gives the present router."""
+    find_models: Callable[[], Awaitable[None]]
+    """Sees to it that the router has models, if there are any to be found. Raises RoutingError."""
     tools: ToolRegistry
     approvals: ApprovalPolicy
     limits: RunLimits

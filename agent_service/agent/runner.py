@@ -25,6 +25,7 @@ from checkpoints.questions import Question
 from checkpoints.runs import Run
 from checkpoints.stores import Stores
 from checkpoints.threads import ThreadRecord
+from routing.errors import RoutingError
 from tools.errors import ToolError
 from tools.workspace import Workspace
 
@@ -47,10 +48,11 @@ class Runner:
         questions = await self._stores.questions.all(run.thread_id)
         thread = await self._stores.threads.get(run.principal, run.thread_id)
         try:
+            await self._parts.find_models()
             unfinished = await self._stores.journal.unfinished_paths(run.thread_id)
             workspace = await asyncio.to_thread(_open_workspace, thread, unfinished)
             gate = await self._project_gate(run, thread, workspace, questions)
-        except RunEnded as ended:
+        except (RunEnded, RoutingError) as ended:
             return await self._outcome(run, Reached({}, [], ended), questions)
         if gate is not None:
             return await self._outcome(run, Reached({}, [gate], None), questions)

@@ -74,6 +74,7 @@ async def resume(
     body: ResumeRequest, request: Request, services: ServicesOf, principal: PrincipalOf
 ) -> Response:
     """The first answer wins; the same answer again gives the thread's present outcome."""
+    await services.models.require_any()  # before the answer is taken: it must not be used up for nothing
     raw = await request.body()
     key = _idempotency_key(request, "resume", raw)
 

@@ -119,7 +119,7 @@ def install_error_handlers(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first: Any = error.errors()[0]
         param = ".".join(str(part) for part in first["loc"][1:]) or None
-        message = f"{param or 'The body'}: {first['msg']}."
+        message = f"{param or 'The body'}: {first['msg'].removeprefix('Value error, ')}."
         return error_answer(422, message, "invalid_request", param=param)
 
     @app.exception_handler(HTTPException)

@@ -210,7 +210,7 @@ def test_a_no_with_words_reaches_the_model_as_such(tmp_path: Path, project: Path
         service.invoke(project_directory=str(project), thread_id="thread-01", approvals={"write_file": "ask"})
         assert service.resume("thread-01", "w1", "rather in names.md").json()["agent_status"] == "completed"
         told = upstream.bodies[-1]["messages"][-1]["content"]
-        assert told.startswith("Error: the human refused this. They said: rather in names.md")
+        assert told.startswith("Error: the human refused this and said: rather in names.md")
         assert list(project.iterdir()) == []
 
 
@@ -314,3 +314,31 @@ def test_a_run_in_the_background_can_be_followed(tmp_path: Path) -> None:
         assert events[-1] == "run.finished"
         assert service.thread("thread-01")["run_id"] == accepted.json()["run_id"]
         assert service.thread("thread-01")["agent_status"] == "completed"
+
+
+def test_an_answer_after_a_restart_finds_a_server_on_this_machine_first(tmp_path: Path) -> None:
+    pages = {
+        "/api/version": {"version": "0.12.0"},
+        "/api/tags": {"models": [{"name": "coder:70b", "details": {"parameter_size": "70B"}}]},
+        "/api/ps": {"models": []},
+        "/api/show": {"capabilities": ["completion", "tools"], "model_info": {}},
+    }
+    with ScriptedUpstream([calls(ASK), "ok"], pages=pages) as upstream:
+        options: dict[str, Any] = {
+            "environ": {"OLLAMA_HOST": f"127.0.0.1:{upstream.port}"},
+            "router": {"detect_local": True},
+        }
+        with RunningService(tmp_path, **options) as service:
+            assert service.invoke(thread_id="thread-01").json()["model_used"] == "ollama/coder:70b"
+        with RunningService(tmp_path, **options) as service:
+            assert service.resume("thread-01", "ask_1", "Orion").json()["agent_status"] == "completed"
+
+
+def test_without_a_model_an_answer_is_not_used_up(tmp_path: Path) -> None:
+    with ScriptedUpstream([calls(ASK), "ok"]) as upstream:
+        with RunningService(tmp_path, upstream) as service:
+            service.invoke(thread_id="thread-01")
+        with RunningService(tmp_path) as service:
+            assert service.resume("thread-01", "ask_1", "Orion").status_code == 503
+        with RunningService(tmp_path, upstream) as service:
+            assert service.resume("thread-01", "ask_1", "Orion").json()["agent_status"] == "completed"
