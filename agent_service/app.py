@@ -122,7 +122,7 @@ class Service:
             )
         )
         stores, feed = Stores.on(database), EventFeed()
-        notifier = await stack.enter_async_context(Notifier(settings.notify))
+        notifier = await stack.enter_async_context(Notifier(settings.notify, launch.environ))
 
         def emit(event: AgentEvent) -> None:
             feed.publish(event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -16,13 +17,16 @@ from agent_service.settings import NotifySettings
 logger = logging.getLogger(__name__)
 
 NOTIFY_SECONDS = 10.0
+_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS")
+"""What the command sees of our environment; providers' keys are not its business."""
 
 
 class Notifier:
     """Passes `question.opened` events on; a failure is logged and never touches the run."""
 
-    def __init__(self, settings: NotifySettings) -> None:
+    def __init__(self, settings: NotifySettings, environ: Mapping[str, str]) -> None:
         self._settings = settings
+        self._environ = {name: environ[name] for name in _KEPT_VARIABLES if name in environ}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -36,7 +40,7 @@ class Notifier:
 
     def notify(self, event: AgentEvent) -> None:
         """Tell of the event if it is a question; returns at once."""
-        if event.kind != "question.opened":
+        if event.kind != "question.opened" or not (self._settings.url or self._settings.command):
             return
         body = orjson.dumps(event.model_dump(by_alias=True, exclude={"seq"}))
         for told in (self._post, self._run):
@@ -61,6 +65,7 @@ class Notifier:
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._settings.command,
+                env=self._environ,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-logger = logging.getLogger(__name__)
+LOOK_SECONDS = 5.0
+"""How often it is seen whether the folder exists by now."""
 
 
 async def watch_file(path: Path, changed: Callable[[], Awaitable[None]]) -> None:
     """Call `changed` after each change of the file, also when editors replace it or it appears later."""
     from watchfiles import awatch  # starts a thread: only where there is something to watch
 
-    folder = path.parent
-    if not folder.is_dir():
-        return
-    name = path.name
+    folder, name = path.parent, path.name
+    while not await asyncio.to_thread(folder.is_dir):  # noqa: ASYNC110 - nobody could tell us
+        await asyncio.sleep(LOOK_SECONDS)
     async for _ in awatch(folder, watch_filter=lambda _, each: Path(each).name == name, recursive=False):
         await changed()

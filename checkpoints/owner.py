@@ -13,6 +13,11 @@ def this_process() -> str:
     return _identity(os.getpid())
 
 
+def is_this_process(owner: str | None) -> bool:
+    """Whether that is us."""
+    return owner == this_process()
+
+
 def is_alive(owner: str) -> bool:
     """Whether the process that wrote `owner` still runs, on this boot of this machine."""
     _, _, rest = owner.partition(":")
@@ -41,9 +46,12 @@ def _boot_id() -> str:
 
 
 def _start_time(pid: int) -> str:
-    """Field 22 of proc(5)'s stat, in clock ticks since boot; empty where there is no /proc."""
+    """Field 22 of proc(5)'s stat, in clock ticks since boot; empty where there is no /proc.
+
+    A process that ended but was not waited for yet has none: it will never do anything again.
+    """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]
+    return "ended" if fields[0] in "ZX" else fields[19]

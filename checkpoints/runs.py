@@ -220,6 +220,19 @@ class RunStore:
             query = select(runs.c.request).where(runs.c.run_id == run_id)
             return bytes((await connection.execute(query)).scalar_one())
 
+    async def turn_request(self, thread_id: str) -> bytes:
+        """The request that brought the instruction which the thread works on."""
+        latest = select(runs.c.turn_id).join(threads, threads.c.run_id == runs.c.run_id)
+        turn = latest.where(threads.c.thread_id == thread_id).scalar_subquery()
+        async with self._database.read() as connection:
+            query = select(runs.c.request).where(runs.c.run_id == turn)
+            return bytes((await connection.execute(query)).scalar_one())
+
+    async def replay(self, principal: str, key: IdempotencyKey) -> Finished | None:
+        """The response kept for this key, if there was such a request. Raises ThreadBusy, KeyReused."""
+        async with self._database.write() as connection:
+            return await self._repeated(connection, principal, key)
+
     async def response(self, run_id: str | None) -> bytes | None:
         """The stored response of a run; None while it goes on."""
         async with self._database.read() as connection:

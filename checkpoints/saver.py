@@ -7,11 +7,23 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import aiosqlite
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.database import BUSY_TIMEOUT_MS, Database
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
+
+
+async def forget_checkpoints(connection: AsyncConnection, thread_id: str) -> None:
+    """Delete what the saver keeps of a thread, in the caller's transaction.
+
+    Between two transactions somebody else could take the thread's name and find its history.
+    """
+    tables = text("SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('checkpoints', 'writes')")
+    for name in (await connection.execute(tables)).scalars().all():
+        await connection.execute(text(f"DELETE FROM {name} WHERE thread_id = :id"), {"id": thread_id})
 
 
 @asynccontextmanager

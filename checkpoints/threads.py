@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.database import Database
 from checkpoints.errors import ThreadNotFound
-from checkpoints.tables import blobs, questions, runs, threads
+from checkpoints.saver import forget_checkpoints
+from checkpoints.tables import blobs, idempotency, questions, runs, threads
 
 ThreadStatus = Literal["idle", "running", "requires_human_input", "error"]
 
@@ -82,6 +83,9 @@ class ThreadStore:
 
 
 async def forget_thread(connection: AsyncConnection, thread_id: str) -> None:
-    """Delete every row of the thread but the graph's own checkpoints."""
+    """Delete every row of the thread, the graph's own checkpoints among them."""
+    of_thread = select(runs.c.run_id).where(runs.c.thread_id == thread_id)
+    await connection.execute(delete(idempotency).where(idempotency.c.run_id.in_(of_thread)))
     for table in (questions, runs, blobs, threads):  # effects go with their thread
         await connection.execute(delete(table).where(table.c.thread_id == thread_id))
+    await forget_checkpoints(connection, thread_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack
-from typing import Self
+from typing import Self, cast
 
 from routing.errors import ProviderError, StreamCut
 from routing.health import Health, Key
@@ -69,8 +69,8 @@ class RoutedStream:
         await self._resources.aclose()
 
     def _note_usage(self, chunk: ChatChunk) -> None:
-        if usage := chunk.data.get("usage"):
-            self._usage = usage
+        if isinstance(usage := chunk.data.get("usage"), dict):
+            self._usage = cast(Usage, usage)
 
 
 class Stopwatch:
@@ -88,7 +88,8 @@ class Stopwatch:
 
     def finished(self, usage: Usage | None) -> None:
         """The answer is whole."""
-        tokens = usage["completion_tokens"] if usage and "completion_tokens" in usage else None
+        counted = usage.get("completion_tokens") if usage else None
+        tokens = counted if type(counted) is int else None
         self._health.measured(self._key, ttft=self._ttft, latency=self._clock() - self._start, tokens=tokens)
 
     def cut(self) -> None:

@@ -145,11 +145,8 @@ class Tool:
     arguments_model: type[BaseModel]
     function: Callable[..., Any]
     path_parameter: str | None
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The JSON schema of the arguments, flat, as providers take it."""
-        return _plain_schema(self.arguments_model)
+    parameters: dict[str, Any]
+    """The JSON schema of the arguments, flat, as providers take it."""
 
     def bind(self, arguments: str | Mapping[str, Any]) -> ToolCall:
         """The call with checked arguments; surplus ones are dropped.
@@ -206,8 +203,9 @@ def tool(*, effect: EffectKind, path_parameter: str | None = None) -> Callable[[
             )
         name = function.__name__
         model = create_model(name, __config__=ConfigDict(extra="ignore"), **fields)
-        _refuse_nesting(name, _plain_schema(model))
-        return Tool(name, description, effect, model, function, path_parameter)
+        parameters = _plain_schema(model)
+        _refuse_nesting(name, parameters)
+        return Tool(name, description, effect, model, function, path_parameter, parameters)
 
     return decorate
 

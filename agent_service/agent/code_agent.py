@@ -25,6 +25,7 @@ from agent_service.agent.feed import EventFeed
 from agent_service.agent.supervisor import ActiveRun, RunSupervisor
 from checkpoints.errors import ThreadBusy, ThreadNotFound
 from checkpoints.journal import Change
+from checkpoints.owner import is_this_process
 from checkpoints.runs import Finished, IdempotencyKey, NewThread
 from checkpoints.stores import Stores
 from checkpoints.threads import ThreadRecord
@@ -33,6 +34,7 @@ from tools.workspace import Workspace
 
 CANCEL_SECONDS = 20.0
 """How long a cancel waits for the tools under way."""
+_CANCEL_POLL_SECONDS = 0.5
 TITLE_LENGTH = 80
 
 
@@ -69,6 +71,13 @@ class CodeAgent:
         self._open_project = open_project
         self.feed = feed
 
+    async def replay(self, caller: Caller, key: IdempotencyKey | None) -> Finished | None:
+        """The response of an earlier request with this key, before anything else is looked at.
+
+        Raises ThreadBusy while that request is being served, KeyReused.
+        """
+        return await self._stores.runs.replay(caller.name, key) if key else None
+
     async def invoke(
         self, caller: Caller, request: CodeAgentRequest, raw: bytes, key: IdempotencyKey | None = None
     ) -> ActiveRun | Finished:
@@ -90,6 +99,7 @@ class CodeAgent:
     ) -> ActiveRun | Finished:
         """Take an answer and go on. Raises InvalidRequest (unclear) and what `RunStore.answer` raises."""
         await self._check_answer(caller, request)
+        instruction = orjson.loads(await self._stores.runs.turn_request(request.thread_id))["instruction"]
         run = await self._stores.runs.answer(
             caller.name,
             request.thread_id,
@@ -103,7 +113,6 @@ class CodeAgent:
         if isinstance(run, Finished):
             return run
         ids = {"thread_id": run.thread_id, "run_id": run.run_id}
-        instruction = orjson.loads(await self._stores.runs.request(run.turn_id))["instruction"]
         self.feed.publish(events.RunStarted(**ids, instruction=instruction))
         self.feed.publish(
             events.QuestionAnswered(
@@ -134,7 +143,6 @@ class CodeAgent:
     async def delete(self, caller: Caller, thread_id: str) -> None:
         """Delete a thread and all that is kept of it. Raises ThreadNotFound, ThreadBusy."""
         await self._stores.runs.forget(caller.name, thread_id)
-        await (await self._supervisor.runner()).forget(thread_id)
 
     async def changes(self, caller: Caller, thread_id: str) -> list[Change]:
         """What the thread made of the project's files so far. Raises ThreadNotFound."""
@@ -146,20 +154,21 @@ class CodeAgent:
 
         Raises ThreadNotFound; ThreadBusy when the run does not stop in time or runs elsewhere.
         """
-        record = await self._stores.threads.get(caller.name, thread_id)
-        if record.status == "requires_human_input":
-            await self._stores.runs.cancel_questions(caller.name, thread_id, caller.name, _withdrawn)
-        elif record.status == "running":
+        end = asyncio.get_running_loop().time() + CANCEL_SECONDS
+        while asyncio.get_running_loop().time() < end:
+            record = await self._stores.threads.get(caller.name, thread_id)
             active = self._supervisor.active(thread_id)
-            if active is None:
+            if record.status == "requires_human_input":
+                await self._stores.runs.cancel_questions(caller.name, thread_id, caller.name, _withdrawn)
+            elif record.status != "running":
+                return await self.thread(caller, thread_id)
+            elif active is not None:
+                active.stop.set(RunCancelled())
+                await asyncio.wait({active.response}, timeout=_CANCEL_POLL_SECONDS)
+            elif not is_this_process(record.holder):
                 raise ThreadBusy("The run goes on in another process; cancel it there.")
-            active.stop.set(RunCancelled())
-            with suppress(TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(asyncio.shield(active.response), CANCEL_SECONDS)
-        view = await self.thread(caller, thread_id)
-        if view.record.status == "running":
-            raise ThreadBusy("The run stops as soon as the tool call under way is finished.")
-        return view
+            await asyncio.sleep(0)
+        raise ThreadBusy("The run stops as soon as the tool call under way is finished.")
 
     def drain(self) -> None:
         """Begin to shut down: runs leave off after the step in flight, streams end."""

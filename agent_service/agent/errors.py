@@ -25,14 +25,21 @@ class RunCancelled(RunEnded):
 
 
 class AnswerTruncated(RunEnded):
-    """The model's answer broke off at its length limit."""
+    """The model's answer is not whole."""
 
     code = "truncated"
 
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The model's answer was cut off: {why}.")
+
+
+class EmptyAnswer(RunEnded):
+    """The model said nothing."""
+
+    code = "empty_answer"
+
     def __init__(self) -> None:
-        super().__init__(
-            "The model's answer was cut off at its length limit; ask for less, or choose another model."
-        )
+        super().__init__("The model gave an empty answer; try again, or choose another model.")
 
 
 class Misconfigured(RunEnded):
@@ -47,7 +54,7 @@ class InternalFault(RunEnded):
     code = "internal"
 
     def __init__(self) -> None:
-        super().__init__("The service failed at this run; its log says why. The thread can be continued.")
+        super().__init__("The service failed at this run; its log says why, and the thread can be continued.")
 
 
 class InvalidRequest(Exception):

@@ -6,11 +6,11 @@ again by doing the same thing once more.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
@@ -20,19 +20,19 @@ from langgraph.types import Command, StateSnapshot
 from agent_service.agent.code_blocks import split_answer
 from agent_service.agent.contract import (
     CodeAgentResponse,
-    FileChanged,
     HumanInputRequest,
     RunUsage,
 )
 from agent_service.agent.errors import AnswerTruncated, RunCancelled, RunEnded
+from agent_service.agent.files_changed import file_changed
 from agent_service.agent.graph import AgentGraph
+from agent_service.agent.outcome import Outcome
 from agent_service.agent.state import AgentContext, Turn
 from checkpoints.journal import Change
 from checkpoints.questions import Question
 from checkpoints.runs import Run
 from checkpoints.threads import ThreadStatus
 from routing.errors import RoutingError
-from tools.diff import count_changes
 
 _NO_STEP_LIMIT = 1_000_000
 """LangGraph's own limit counts supersteps; ours counts model calls (RunLimits.max_steps)."""
@@ -49,15 +49,6 @@ class Reached:
     """Why it stopped early, if it did."""
     drained: bool = False
     """It was asked to pause for a shutdown; whoever comes next goes on from here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run came to, ready to be stored."""
-
-    response: CodeAgentResponse
-    status: ThreadStatus
-    questions: list[Question]
 
 
 async def execute(
@@ -99,7 +90,8 @@ def next_input(snapshot: StateSnapshot, turn: Turn, questions: Sequence[Question
     if (snapshot.values.get("turn") or {}).get("id") != turn["id"]:
         return _Step({"turn": turn})
     if not snapshot.interrupts:
-        return _Step(None) if snapshot.next else None
+        # Not `snapshot.next`: that leaves out tasks whose results are stored, but not yet their checkpoint.
+        return _Step(None) if snapshot.tasks else None
     replies = {
         q.interrupt_id: {"text": q.answer, "proposal": q.proposal}
         for q in questions
@@ -131,11 +123,11 @@ def outcome(run: Run, reached: Reached, still_open: Sequence[Question], changes:
     turn = state.get("turn") or {}
     answer = split_answer(_text(last), turn.get("language"))
     waiting = {q.tool_call_id: q for q in (*still_open, *reached.open)}
-    truncated = answer.truncated or (
-        last is not None and last.response_metadata.get("finish_reason") == "length"
-    )
-    if ended is None and not waiting and truncated:
-        ended = AnswerTruncated()
+    if ended is None and not waiting:
+        if last is not None and last.response_metadata.get("finish_reason") == "length":
+            ended = AnswerTruncated("it reached its length limit; ask for less, or choose another model")
+        elif answer.truncated:
+            ended = AnswerTruncated("its last code block was not closed")
     requests = [human_input_request(q) for q in waiting.values()] if ended is None else []
     spent = state.get("spent") or {}
     models = spent.get("models", [])
@@ -145,7 +137,7 @@ def outcome(run: Run, reached: Reached, still_open: Sequence[Question], changes:
         agent_status="error" if ended else "requires_human_input" if requests else "completed",
         human_input_request=requests[0] if requests else None,
         pending_requests=requests,
-        request_params=json.loads(run.request),
+        request_params=orjson.loads(run.request),
         model_used=models[-1] if models else None,
         models_used=models,
         error_details=str(ended) if ended else None,
@@ -159,7 +151,8 @@ def outcome(run: Run, reached: Reached, still_open: Sequence[Question], changes:
         status = "idle" if isinstance(ended, RunCancelled) else "error"
     elif requests:
         status = "requires_human_input"
-    return Outcome(response, status, list(reached.open) if ended is None else [])
+    code = getattr(ended, "code", "provider_error") if ended else ""
+    return Outcome(response, status, list(reached.open) if ended is None else [], code)
 
 
 def human_input_request(question: Question) -> HumanInputRequest:
@@ -171,13 +164,6 @@ def human_input_request(question: Question) -> HumanInputRequest:
         options=list(question.options) or None,
         preview=question.preview,
     )
-
-
-def file_changed(change: Change) -> FileChanged:
-    """The change in numbers."""
-    additions, deletions = count_changes(change.before, change.after)
-    action = "created" if change.before is None else "deleted" if change.after is None else "modified"
-    return FileChanged(path=change.path, action=action, additions=additions, deletions=deletions)
 
 
 def _text(message: AIMessage | None) -> str:

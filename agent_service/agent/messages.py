@@ -27,6 +27,8 @@ LONGEST_TEXT = 400_000
 """Characters of an answer that are kept; past that it is no answer, and would fill every window for ever."""
 MOST_CALLS = 256
 """Tool calls of one answer that are kept at all; the limit that a run has for them is lower."""
+MAX_DEPTH = 64
+"""Levels of arguments; no tool of a flat schema needs more than two."""
 LONGEST_FAILED_ARGUMENT = 16_000
 """Characters of an argument that are shown again after the call failed."""
 _TOOL_CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -50,22 +52,43 @@ class AnswerBuilder:
         self.completion_tokens = 0
 
     def add(self, chunk: ChatChunk) -> str:
-        """Take one chunk in; gives the text that it brought."""
-        if usage := chunk.data.get("usage"):
-            self.prompt_tokens = usage.get("prompt_tokens") or 0
-            self.completion_tokens = usage.get("completion_tokens") or 0
-        choices = chunk.data.get("choices") or [{}]
-        self.finish_reason = choices[0].get("finish_reason") or self.finish_reason
-        for piece in chunk.delta.get("tool_calls") or []:
-            call = self.calls.setdefault(piece.get("index", len(self.calls)), _PartialCall())
-            function = piece.get("function") or {}
-            call.id = piece.get("id") or call.id
-            call.name += function.get("name") or ""
-            call.arguments.append(function.get("arguments") or "")
-        text = chunk.delta.get("content") or ""
-        if text:
-            self.text.append(text)
+        """Take one chunk in; gives the text that it brought. What is not of OpenAI's form is passed over."""
+        if isinstance(usage := chunk.data.get("usage"), dict):
+            self.prompt_tokens = _count(usage.get("prompt_tokens"))
+            self.completion_tokens = _count(usage.get("completion_tokens"))
+        choices = chunk.data.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else {}
+        if not isinstance(choice, dict) or choice.get("index", 0) not in (0, None):
+            return ""
+        if isinstance(finish := choice.get("finish_reason"), str):
+            self.finish_reason = finish
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            return ""
+        pieces = delta.get("tool_calls")
+        for piece in pieces if isinstance(pieces, list) else ():
+            if isinstance(piece, dict):
+                self._add_call(piece)
+        text = delta.get("content") or delta.get("refusal")
+        if not isinstance(text, str) or not text:
+            return ""
+        self.text.append(text)
         return text
+
+    def _add_call(self, piece: dict[str, Any]) -> None:
+        """A piece of a call; another id, or no index, begins another call."""
+        function, call_id = piece.get("function"), piece.get("id")
+        index = piece["index"] if type(piece.get("index")) is int else len(self.calls)
+        call = self.calls.get(index)
+        if call is None or (isinstance(call_id, str) and call_id and call.id and call_id != call.id):
+            free = index if index not in self.calls else max(self.calls) + 1
+            call = self.calls[free] = _PartialCall()
+        if isinstance(call_id, str):
+            call.id = call_id or call.id
+        if isinstance(function, dict):
+            call.name += function["name"] if isinstance(function.get("name"), str) else ""
+            arguments = function.get("arguments")
+            call.arguments.append(arguments if isinstance(arguments, str) else _as_json(arguments))
 
     def message(self, known_ids: Iterable[str], decision: RouteDecision) -> AIMessage:
         """The whole answer, its tool calls under ids that are valid and new in the thread."""
@@ -125,7 +148,7 @@ def to_chat_messages(system: str, messages: Sequence[AnyMessage]) -> list[ChatMe
                 chat[-1] = {"role": "user", "content": f"{chat[-1].get('content')}\n\n{_text(message)}"}
             else:
                 chat.append({"role": "user", "content": _text(message)})
-        elif isinstance(message, AIMessage):
+        elif isinstance(message, AIMessage) and (message.content or message.tool_calls):
             chat.append(_assistant(message, results))
             chat += [
                 {
@@ -192,21 +215,29 @@ def _arguments(text: str) -> dict[str, Any]:
     """The arguments as an object; as INVALID_ARGUMENTS if they are none or could not be stored."""
     try:
         parsed = json.loads(text or "{}", parse_constant=_refuse)
-        json.dumps(parsed, ensure_ascii=False).encode()  # lone surrogates fail here
+        json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()  # surrogates and 1e999 fail here
     except (ValueError, RecursionError):
         parsed = None
-    if isinstance(parsed, dict) and _storable(parsed):
+    if isinstance(parsed, dict) and INVALID_ARGUMENTS not in parsed and _storable(parsed, MAX_DEPTH):
         return parsed
     return {INVALID_ARGUMENTS: _clean(text)}
 
 
-def _storable(value: Any) -> bool:
-    """Whether msgpack takes it: integers of at most 64 bits."""
-    if isinstance(value, dict):
-        return all(_storable(each) for each in value.values())
-    if isinstance(value, list):
-        return all(_storable(each) for each in value)
+def _storable(value: Any, depth: int) -> bool:
+    """Whether msgpack takes it: integers of at most 64 bits, not too deep."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return depth > 0 and all(_storable(each, depth - 1) for each in inner)
     return not isinstance(value, int) or -(2**63) <= value < 2**64
+
+
+def _as_json(arguments: Any) -> str:
+    """Some servers send the arguments as the object itself, not as its text."""
+    return "" if arguments is None else json.dumps(arguments)
+
+
+def _count(tokens: Any) -> int:
+    return tokens if type(tokens) is int and tokens > 0 else 0
 
 
 def _refuse(constant: str) -> Any:

@@ -20,7 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from agent_service import events
 from agent_service.agent.effects import Done, EffectRunner
-from agent_service.agent.errors import LimitReached
+from agent_service.agent.errors import EmptyAnswer, LimitReached
+from agent_service.agent.files_changed import file_changed
 from agent_service.agent.limits import RunLimits, StopSignal
 from agent_service.agent.messages import (
     NOT_EXECUTED,
@@ -33,9 +34,9 @@ from agent_service.agent.messages import (
 from agent_service.agent.prompt import instruction_text, system_prompt
 from agent_service.agent.state import AgentContext, AgentState, Spent, ToolTask
 from checkpoints.errors import CheckpointError
+from checkpoints.journal import Change
 from routing.errors import StreamCut
 from routing.types import ChatRequest, RouteDecision
-from tools.diff import count_changes
 from tools.errors import ToolError
 from tools.human import HumanReply, HumanRequest
 from tools.tool import ToolCall, ToolContext, ToolResult
@@ -83,6 +84,8 @@ async def call_model(state: AgentState, runtime: Runtime[AgentContext]) -> dict[
     request = _chat_request(state, ctx)
     builder, decision = await _unless_stopped(_answer(request, ctx), ctx.stop)
     message = builder.message(known_call_ids(state["messages"]), decision)
+    if not message.content and not message.tool_calls:
+        raise EmptyAnswer
     message.id = f"msg_{uuid4().hex}"
     spent = _add(state["spent"], builder, decision)
     _announce(message, state["spent"], decision, ctx)
@@ -252,10 +255,8 @@ def _emit_tool(task: ToolTask, done: Done, summary: str, ctx: AgentContext) -> N
     """Started and finished together: only now is it certain that no pause comes in between."""
     ids = {"thread_id": ctx.run.thread_id, "run_id": ctx.run.run_id, "tool_call_id": task["id"]}
     ctx.emit(events.ToolStarted(**ids, name=task["name"], summary=summary))
-    changed = []
-    if done.effect:
-        additions, deletions = count_changes(done.effect.before, done.effect.after)
-        changed.append({"path": done.effect.path, "additions": additions, "deletions": deletions})
+    change = done.effect and Change(done.effect.path, done.effect.before, done.effect.after)
+    changed = [file_changed(change).model_dump()] if change else []
     ctx.emit(
         events.ToolFinished(
             **ids,

@@ -6,6 +6,7 @@ Imports LangGraph, which takes a second: `agent.supervisor` imports this module 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from langgraph.runtime import RunControl
 from agent_service.agent.approvals import read_answer
 from agent_service.agent.contract import CodeAgentRequest, ThreadMessage
 from agent_service.agent.errors import LimitReached, Misconfigured, RunEnded
-from agent_service.agent.execution import Outcome, Reached, execute, outcome
+from agent_service.agent.execution import Reached, execute, outcome
 from agent_service.agent.graph import build_graph
 from agent_service.agent.limits import RunLimits, StopSignal
 from agent_service.agent.messages import thread_message
+from agent_service.agent.outcome import Outcome
 from agent_service.agent.parts import AgentParts
 from agent_service.agent.state import AgentContext, Turn
 from checkpoints.questions import Question
@@ -40,7 +42,6 @@ class Runner:
     def __init__(self, parts: AgentParts, stores: Stores, saver: BaseCheckpointSaver[str]) -> None:
         self._parts = parts
         self._stores = stores
-        self._saver = saver
         self._graph = build_graph(parts.tools, saver)
 
     async def perform(self, run: Run, stop: StopSignal) -> Outcome | None:
@@ -84,10 +85,6 @@ class Runner:
         snapshot = await self._graph.aget_state({"configurable": {"thread_id": thread_id}})
         return [thread_message(each) for each in snapshot.values.get("messages", [])]
 
-    async def forget(self, thread_id: str) -> None:
-        """Delete the graph's checkpoints of a thread."""
-        await self._saver.adelete_thread(thread_id)
-
     async def _outcome(self, run: Run, reached: Reached, questions: list[Question]) -> Outcome:
         changes = await self._stores.journal.changes(run.thread_id, turn_id=run.turn_id)
         still_open = [q for q in questions if q.status == "open"]
@@ -117,7 +114,7 @@ class Runner:
         """
         if workspace is None or workspace.identity == thread.project_identity:
             return None
-        gate_id = f"project_{run.turn_id[-40:]}"
+        gate_id = f"project_{hashlib.sha256((run.turn_id + workspace.identity).encode()).hexdigest()[:40]}"
         asked = next((q for q in questions if q.tool_call_id == gate_id), None)
         if asked is None:
             return Question(

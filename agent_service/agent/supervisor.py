@@ -14,15 +14,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from agent_service import events
 from agent_service.agent.contract import CodeAgentResponse
-from agent_service.agent.errors import InternalFault, RunEnded
+from agent_service.agent.errors import InternalFault
 from agent_service.agent.limits import StopSignal
+from agent_service.agent.outcome import Outcome
 from agent_service.agent.parts import AgentParts
 from checkpoints.errors import LeaseLost
-from checkpoints.questions import Question
 from checkpoints.runs import Run
 from checkpoints.saver import open_saver
 from checkpoints.stores import Stores
-from checkpoints.threads import ThreadStatus
 
 if TYPE_CHECKING:
     from agent_service.agent.runner import Runner
@@ -105,9 +104,9 @@ class RunSupervisor:
         """The runner; made on first use, which imports LangGraph in a worker thread."""
         async with self._opening:
             if self._runner is None:
-                module = await asyncio.to_thread(_import_runner)
+                make_runner = await asyncio.to_thread(_import_runner)
                 saver = await self._resources.enter_async_context(open_saver(self._stores.database))
-                self._runner = module(self._parts, self._stores, saver)
+                self._runner = make_runner(self._parts, self._stores, saver)
             return self._runner
 
     async def _serve(self, active: ActiveRun) -> None:
@@ -129,57 +128,41 @@ class RunSupervisor:
             outcome = await (await self.runner()).perform(run, active.stop)
             if outcome is None:
                 return  # left off for a shutdown
-            response, status, questions = outcome.response, outcome.status, outcome.questions
+            stored = orjson.dumps(outcome.response.model_dump(mode="json"))
         except LeaseLost:
             raise
-        except Exception:
+        except Exception:  # whatever it was, the thread must come to rest
             logger.exception("run %s of thread %s failed", run.run_id, run.thread_id)
-            response, status, questions = _failed(run, InternalFault()), "error", []
-        await self._settle(active, response, status, questions)
+            outcome = _failed(run)
+            stored = orjson.dumps(outcome.response.model_dump(mode="json"))
+        await self._settle(active, outcome, stored)
 
-    async def _settle(
-        self, active: ActiveRun, response: CodeAgentResponse, status: ThreadStatus, questions: list[Question]
-    ) -> None:
+    async def _settle(self, active: ActiveRun, outcome: Outcome, stored: bytes) -> None:
         """Store the end of the run before anybody hears of it; try again while the database is unwilling."""
-        stored = orjson.dumps(response.model_dump(mode="json"))
         while True:
             try:
-                await self._stores.runs.settle(active.run, stored, status, questions)
+                await self._stores.runs.settle(active.run, stored, outcome.status, outcome.questions)
                 break
             except SQLAlchemyError as error:
                 logger.error("the end of run %s could not be stored: %s", active.run.run_id, error)
                 if not active.response.done():
                     active.response.set_exception(error)
                 await asyncio.sleep(RETRY_SECONDS)
-        self._tell(active.run, response, questions)
+        self._tell(active.run, outcome)
         if not active.response.done():
             active.response.set_result(stored)
 
-    def _tell(self, run: Run, response: CodeAgentResponse, questions: list[Question]) -> None:
-        asked = {q.tool_call_id for q in questions}
+    def _tell(self, run: Run, outcome: Outcome) -> None:
+        ids = {"thread_id": run.thread_id, "run_id": run.run_id}
+        response = outcome.response
+        asked = {q.tool_call_id for q in outcome.questions}
         for request in response.pending_requests:
             if request.tool_call_id in asked:
-                self._parts.emit(
-                    events.QuestionOpened(
-                        thread_id=run.thread_id,
-                        run_id=run.run_id,
-                        human_input_request=request.model_dump(mode="json"),
-                    )
-                )
+                opened = request.model_dump(mode="json")
+                self._parts.emit(events.QuestionOpened(**ids, human_input_request=opened))
         if response.error_details:
-            self._parts.emit(
-                events.Failed(
-                    thread_id=run.thread_id,
-                    run_id=run.run_id,
-                    message=response.error_details,
-                    code="run_failed",
-                )
-            )
-        self._parts.emit(
-            events.RunFinished(
-                thread_id=run.thread_id, run_id=run.run_id, response=response.model_dump(mode="json")
-            )
-        )
+            self._parts.emit(events.Failed(**ids, message=response.error_details, code=outcome.error_code))
+        self._parts.emit(events.RunFinished(**ids, response=response.model_dump(mode="json")))
 
     async def _warm_up(self) -> None:
         """Import what runs need once the service has begun to answer, so that the first run need not wait."""
@@ -193,8 +176,8 @@ class RunSupervisor:
                 for run in await self._stores.runs.take_over_abandoned():
                     logger.info("taking up run %s of thread %s again", run.run_id, run.thread_id)
                     self.start(run)
-            except SQLAlchemyError as error:
-                logger.error("could not look for abandoned runs: %s", error)
+            except Exception:  # the next look may go better; without it they would stay abandoned
+                logger.exception("could not take up abandoned runs")
             await asyncio.sleep(TAKE_OVER_SECONDS)
 
 
@@ -204,11 +187,13 @@ def _import_runner() -> type[Runner]:
     return Runner
 
 
-def _failed(run: Run, reason: RunEnded) -> CodeAgentResponse:
-    return CodeAgentResponse(
+def _failed(run: Run) -> Outcome:
+    fault = InternalFault()
+    response = CodeAgentResponse(
         agent_status="error",
-        error_details=str(reason),
-        request_params=orjson.loads(run.request),
+        error_details=str(fault),
+        request_params={},
         thread_id=run.thread_id,
         run_id=run.run_id,
     )
+    return Outcome(response, "error", [], fault.code)

@@ -31,6 +31,7 @@ from tools.diff import unified_diff
 router = APIRouter(route_class=StrictJsonRoute)
 
 KEEP_ALIVE_SECONDS = 15.0
+_SSE_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 MAX_KEY_LENGTH = 255
 Begin = Callable[[], Awaitable[ActiveRun | Finished]]
 
@@ -49,9 +50,11 @@ async def invoke(
     body: CodeAgentRequest, request: Request, services: ServicesOf, principal: PrincipalOf
 ) -> Response:
     """Start a thread, or go on with one. The run belongs to the service: leaving does not stop it."""
+    key = _idempotency_key(request, "invoke", await request.body())
+    if earlier := await services.agent.replay(principal, key):
+        return _answer_again(request, body, earlier)
     await services.models.check(body.model or "auto", body.provider)
-    raw = await request.body()
-    key = _idempotency_key(request, "invoke", raw)
+    raw = _documented_fields(body)
     body = body.model_copy(update={"thread_id": body.thread_id or str(uuid4())})
 
     async def begin() -> ActiveRun | Finished:
@@ -74,9 +77,11 @@ async def resume(
     body: ResumeRequest, request: Request, services: ServicesOf, principal: PrincipalOf
 ) -> Response:
     """The first answer wins; the same answer again gives the thread's present outcome."""
+    key = _idempotency_key(request, "resume", await request.body())
+    if earlier := await services.agent.replay(principal, key):
+        return _answer_again(request, body, earlier)
     await services.models.require_any()  # before the answer is taken: it must not be used up for nothing
-    raw = await request.body()
-    key = _idempotency_key(request, "resume", raw)
+    raw = _documented_fields(body)
 
     async def begin() -> ActiveRun | Finished:
         return await services.agent.resume(principal, body, raw, key)
@@ -169,17 +174,15 @@ async def _respond(
     request: Request, agent: CodeAgent, body: CodeAgentRequest | ResumeRequest, begin: Begin
 ) -> Response:
     """Begin the run, then answer in the way that was asked for."""
-    wants_stream = body.stream or "text/event-stream" in request.headers.get("accept", "")
-    if wants_stream and not body.background:
+    if _wants_stream(request, body):
         stream = _run_events(agent, body.thread_id or "", begin)
         first = await anext(stream)  # what is wrong with the request is told by a status, before any event
         return _sse(_chain(first, stream))
     begun = await asyncio.shield(asyncio.ensure_future(begin()))
     if isinstance(begun, Finished):
-        return Response(begun.response, media_type="application/json")
+        return _answer_again(request, body, begun)
     if body.background:
-        accepted = RunAccepted(thread_id=begun.run.thread_id, run_id=begun.run.run_id)
-        return JSONResponse(accepted.model_dump(), status_code=202)
+        return _accepted(begun.run.thread_id, begun.run.run_id)
     try:
         stored = await asyncio.shield(begun.response)
     except asyncio.CancelledError:
@@ -194,15 +197,40 @@ async def _respond(
     return Response(stored, media_type="application/json")
 
 
+def _wants_stream(request: Request, body: CodeAgentRequest | ResumeRequest) -> bool:
+    asked = body.stream or "text/event-stream" in request.headers.get("accept", "")
+    return asked and not body.background
+
+
+def _answer_again(request: Request, body: CodeAgentRequest | ResumeRequest, earlier: Finished) -> Response:
+    """The stored response, in the way that was asked for."""
+    if not body.background and not _wants_stream(request, body):
+        return Response(earlier.response, media_type="application/json")
+    response = orjson.loads(earlier.response)
+    ids = {"thread_id": response["thread_id"], "run_id": response["run_id"]}
+    if body.background:
+        return _accepted(**ids)
+    finished = encode_sse(events.RunFinished(**ids, response=response))
+    return Response(finished, media_type="text/event-stream", headers=_SSE_HEADERS)
+
+
+def _accepted(thread_id: str, run_id: str) -> JSONResponse:
+    return JSONResponse(RunAccepted(thread_id=thread_id, run_id=run_id).model_dump(), status_code=202)
+
+
+def _documented_fields(body: CodeAgentRequest | ResumeRequest) -> bytes:
+    """What is kept of a request, and echoed: the fields that were given and mean something."""
+    return body.model_dump_json(exclude_unset=True).encode()
+
+
 async def _run_events(agent: CodeAgent, thread_id: str, begin: Begin) -> AsyncIterator[bytes]:
     """The run's events from its start to its end."""
     with agent.feed.follow(thread_id) as subscription:
         begun = await asyncio.shield(asyncio.ensure_future(begin()))
         if isinstance(begun, Finished):
             response = orjson.loads(begun.response)
-            yield encode_sse(
-                events.RunFinished(thread_id=thread_id, run_id=response["run_id"], response=response)
-            )
+            run_id = response["run_id"]
+            yield encode_sse(events.RunFinished(thread_id=thread_id, run_id=run_id, response=response))
             return
         async for event in subscription.events(KEEP_ALIVE_SECONDS):
             yield encode_sse(event) if event else KEEP_ALIVE
@@ -217,8 +245,7 @@ async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
 
 
 def _sse(stream: AsyncIterator[bytes]) -> StreamingResponse:
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+    return StreamingResponse(stream, media_type="text/event-stream", headers=_SSE_HEADERS)
 
 
 def _idempotency_key(request: Request, route: str, raw: bytes) -> IdempotencyKey | None:

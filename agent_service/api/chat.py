@@ -46,9 +46,9 @@ class ChatCompletionRequest(Documented):
 
 
 class ContextualChatRequest(Documented):
-    """A prompt with what is on the screen."""
+    """A prompt with what is on the screen; all other fields as in a chat completion request."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+    model_config = ConfigDict(strict=True, extra="allow")
 
     prompt: Annotated[str, Field(min_length=1)]
     """What is wanted."""
@@ -56,7 +56,7 @@ class ContextualChatRequest(Documented):
     """The selection in the editor."""
     active_file_content: str | None = None
     """The first 10,000 characters are used."""
-    model: Annotated[str, Field(min_length=1, max_length=256)] = "auto"
+    model: Annotated[str | None, Field(max_length=256)] = "auto"
     """`auto`, an alias, `provider/model`, or a model's own id."""
     provider: Annotated[str | None, Field(max_length=64)] = None
     """Only this provider."""
@@ -92,15 +92,7 @@ async def chat_completions(request: Request, services: ServicesOf) -> Response:
     body = await StrictJsonRequest(request.scope, request.receive).json()
     if not isinstance(body, dict):
         raise BadJson("The body must be a JSON object.")
-    _check(body)
-    forwarded = {name: value for name, value in body.items() if name not in _OURS}
-    wanted = ChatRequest(
-        body=forwarded,
-        model=body.get("model") or "auto",
-        provider=body.get("provider"),
-        quality=body.get("model_quality") or "balanced",
-    )
-    return await _answer(services, wanted, stream=bool(body.get("stream")))
+    return await _complete(services, body)
 
 
 @router.post("/contextual_chat/completions", summary="Prompt with editor context", responses=_ANSWERS)
@@ -111,15 +103,20 @@ async def contextual_chat(body: ContextualChatRequest, services: ServicesOf) -> 
         parts.append(f"Selected text:\n{body.selected_text}")
     if body.active_file_content:
         parts.append(f"Active file:\n{body.active_file_content[:ACTIVE_FILE_CHARACTERS]}")
-    forwarded: dict[str, Any] = {"messages": [{"role": "user", "content": "\n\n".join(parts)}]}
-    if body.temperature is not None:
-        forwarded["temperature"] = body.temperature
-    if body.max_tokens is not None:
-        forwarded["max_tokens"] = body.max_tokens
+    rest = body.model_dump(exclude_unset=True, exclude={"prompt", "selected_text", "active_file_content"})
+    return await _complete(services, {**rest, "messages": [{"role": "user", "content": "\n\n".join(parts)}]})
+
+
+async def _complete(services: Services, body: dict[str, Any]) -> Response:
+    """Check, route and answer a chat completion body. Raises InvalidRequest, RoutingError."""
+    _check(body)
     wanted = ChatRequest(
-        body=forwarded, model=body.model, provider=body.provider, quality=body.model_quality or "balanced"
+        body={name: value for name, value in body.items() if name not in _OURS},
+        model=body.get("model") or "auto",
+        provider=body.get("provider"),
+        quality=body.get("model_quality") or "balanced",
     )
-    return await _answer(services, wanted, stream=bool(body.stream))
+    return await _answer(services, wanted, stream=bool(body.get("stream")))
 
 
 async def _answer(services: Services, wanted: ChatRequest, *, stream: bool) -> Response:
@@ -177,8 +174,13 @@ def _check(body: dict[str, Any]) -> None:
                 f"messages.{index}.content", f"messages.{index}.content: text or a list of parts is needed."
             )
     for name, kinds in _KINDS.items():
-        if body.get(name) is not None and not isinstance(body[name], kinds):
+        value = body.get(name)
+        misfit = not isinstance(value, kinds) or (type(value) is bool and kinds is not bool)
+        if value is not None and misfit:
             raise InvalidRequest(name, f"{name}: the type is wrong.")
+    for index, tool in enumerate(body.get("tools") or ()):
+        if not isinstance(tool, dict):
+            raise InvalidRequest(f"tools.{index}", f"tools.{index}: an object is needed.")
     if body.get("model_quality") not in (None, "fastest", "balanced", "best_quality"):
         raise InvalidRequest("model_quality", "model_quality: fastest, balanced or best_quality.")
 

@@ -21,6 +21,14 @@ from agent_service.cli.fault import Fault, fault_of
 
 logger = logging.getLogger(__name__)
 
+MAX_HEAD_BYTES = 64 << 10
+"""The longest head of a request that is read, rounded up to what one read from the socket brings."""
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-type: application/json\r\nconnection: close\r\n\r\n"
+    b'{"error": {"message": "The head of the request is too large.", "type": "invalid_request_error", '
+    b'"param": null, "code": "head_too_large"}}'
+)
 HEAD_SECONDS = 20.0
 """How long a connection may take to send a request's head."""
 IDLE_SECONDS = 30
@@ -108,6 +116,16 @@ class PatientProtocol(HttpToolsProtocol):
     """Lets go of clients that do not get their request's head out in time."""
 
     _waiting: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._waiting is None:
+            return
+        self._head_bytes += len(data)  # the head is not whole yet
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.transport.write(_HEAD_TOO_LARGE)
+            self.transport.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -119,6 +137,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._forget()
+        self._head_bytes = 0
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:

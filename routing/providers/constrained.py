@@ -20,7 +20,7 @@ from routing.config import ModelCard, ProviderSpec
 from routing.errors import ContextTooLong, ProviderUnavailable, RequestRejected
 from routing.providers.actions import constrained_body
 from routing.providers.base import Provider
-from routing.providers.steps import read_task
+from routing.providers.steps import FIRST_LOOK_ARGUMENTS, read_task
 from routing.providers.transcript import FINISH, plain_messages
 from routing.types import ChatChunk
 
@@ -122,11 +122,17 @@ def _next_step(card: ModelCard, body: Mapping[str, Any]) -> _Step:
     task = read_task(body["messages"])
     if isinstance(choice, dict):
         functions = [each for each in functions if each["name"] == choice["function"]["name"]] or functions
-    elif first := task.first_look({each["name"] for each in functions}):
+    elif first := task.first_look({each["name"] for each in functions if _takes_first_look(each)}):
         return _Step(answer=_answer(card, _calls(first), "tool_calls"))
     known = frozenset(each["name"] for each in functions)
     may_finish = choice == "auto" and FINISH not in known
     return _Step(request=constrained_body(card, body, task, functions, may_finish=may_finish), known=known)
+
+
+def _takes_first_look(function: Mapping[str, Any]) -> bool:
+    """Whether a tool can be called as the first look does; a client's own of that name may want more."""
+    required = (function.get("parameters") or {}).get("required") or []
+    return list(required) == FIRST_LOOK_ARGUMENTS.get(function["name"])
 
 
 def _without_tools(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,6 +101,10 @@ class Task:
         return [(READ, {"filepath": path}) for path in named_files(self.text, self.done[0].result)]
 
 
+FIRST_LOOK_ARGUMENTS: dict[str, list[str]] = {LIST: [], READ: ["filepath"]}
+"""What the tools of the first look may demand; with other demands they are somebody else's tools."""
+
+
 def read_task(messages: list[ChatMessage]) -> Task:
     """The task that the messages end with."""
     results = {m["tool_call_id"]: text_of(m) for m in messages if m["role"] == "tool" and "tool_call_id" in m}

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -46,11 +47,11 @@ class ServiceProcess:
     ) -> None:
         self.kill()
 
-    def start(self) -> Self:
-        """Start, and wait until it says where it listens."""
+    def start(self, launcher: Sequence[str] = ("-m", "agent_service")) -> Self:
+        """Start, and wait until it says where it listens. `launcher` is how Python is to run it."""
         words = ["serve", "--port", "0", "--config", str(self._config)]
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "agent_service", *words],
+            [sys.executable, "-P", *launcher, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

@@ -195,3 +195,39 @@ def test_openapi_documents_every_route_and_its_errors(running: Running) -> None:
             assert described.get("description"), f"{name}.{field}"
     chat = document["paths"]["/v1/chat/completions"]["post"]
     assert "messages" in chat["requestBody"]["content"]["application/json"]["schema"]["properties"]
+
+
+def test_numbers_beyond_64_bits_in_fields_nobody_asked_for(tmp_path: Path) -> None:
+    with ScriptedUpstream([calls(ASK), "ok"]) as upstream, RunningService(tmp_path, upstream) as service:
+        huge = {"z": 123456789012345678901234567890}
+        asked = service.invoke(thread_id="thread-01", **huge).json()
+        assert asked["request_params"] == {"instruction": "do it", "thread_id": "thread-01"}
+        assert service.resume("thread-01", "ask_1", "x", **huge).json()["agent_status"] == "completed"
+
+
+def test_a_deleted_thread_leaves_nothing_for_whoever_takes_its_name(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(["noted", "hello"]) as upstream,
+        RunningService(tmp_path, upstream, key=ALICE, server=KEYS) as service,
+    ):
+        headers = {"Idempotency-Key": "k-1"}
+        service.invoke("my secret is 42", thread_id="thread-01", headers=headers)
+        assert service.client.delete("/v1/agents/threads/thread-01").status_code == 204
+        bob = httpx.Client(base_url=service.url, headers={"x-api-key": BOB}, trust_env=False)
+        taken = bob.post(INVOKE, json={"instruction": "hi", "thread_id": "thread-01"})
+        assert taken.json()["agent_status"] == "completed"
+        assert [m["content"] for m in upstream.bodies[-1]["messages"][1:]] == ["hi"]
+        bob.close()
+        upstream.then("again")
+        again = service.invoke("my secret is 42", thread_id="thread-02", headers=headers)
+        assert again.status_code in (200, 422)
+
+
+def test_a_repeat_in_another_form_tells_of_the_same_run(tmp_path: Path) -> None:
+    with ScriptedUpstream(["ok"]) as upstream, RunningService(tmp_path, upstream) as service:
+        headers = {"Idempotency-Key": "k-1"}
+        first = service.invoke(headers=headers).json()
+        streamed = service.invoke(headers={**headers, "Accept": "text/event-stream"})
+        assert streamed.headers["content-type"].startswith("text/event-stream")
+        assert f'"thread_id":"{first["thread_id"]}"' in streamed.text.replace(" ", "")
+        assert len(upstream.requests) == 1

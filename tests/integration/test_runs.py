@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.service import RunningService, sse, wait_until
-from tests.upstream import ScriptedUpstream, ScriptItem, calls, cut_after, hang, says, status, wait
+from tests.upstream import ScriptedUpstream, ScriptItem, calls, cut_after, hang, raw, says, status, wait
 
 READ = ("read_file", {"filepath": "a.txt"})
 
@@ -273,3 +274,77 @@ def test_unknown_models_and_providers_never_become_a_run(tmp_path: Path) -> None
         provider = service.invoke(provider="nobody", thread_id="thread-01")
         assert (provider.status_code, provider.json()["error"]["code"]) == (404, "provider_not_found")
         assert service.client.get("/v1/agents/threads/thread-01").status_code == 404
+
+
+def odd_call(arguments: Any, **fields: Any) -> dict[str, Any]:
+    """A delta with one tool call that is not quite as it should be."""
+    return {"tool_calls": [{"id": "c1", **fields, "function": {"name": "read_file", "arguments": arguments}}]}
+
+
+ODD_DELTAS: list[dict[str, Any]] = [
+    odd_call({"filepath": "a.txt"}, index=0),
+    odd_call('{"filepath": "a.txt"}', index="0", id=5),
+    odd_call('{"n": 1e999}'),
+    odd_call('{"__invalid_json__": 5}'),
+    odd_call('{"a":' * 300 + "1" + "}" * 300),
+    {"tool_calls": [{"index": None, "id": "c1", "function": {"name": 7, "arguments": "{}"}}, None, "x"]},
+    {"tool_calls": {"0": {}}, "content": "text"},
+    {"content": ["a", "b"]},
+    {"content": "text", "tool_calls": "none"},
+    {"content": None, "refusal": "I will not."},
+]
+ODD_USAGES: list[Any] = [None, "many", [1], {"prompt_tokens": "7", "completion_tokens": {}}]
+
+
+@pytest.mark.parametrize("delta", ODD_DELTAS, ids=range(len(ODD_DELTAS)))
+@pytest.mark.parametrize("usage", ODD_USAGES, ids=str)
+def test_odd_answers_leave_a_sound_thread(
+    tmp_path: Path, project: Path, delta: dict[str, Any], usage: Any
+) -> None:
+    (project / "a.txt").write_text("x")
+    finish = "tool_calls" if delta.get("tool_calls") else "stop"
+    chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}], "usage": usage}
+    event = b"data: " + json.dumps(chunk).encode() + b"\n\ndata: [DONE]\n\n"
+    with (
+        ScriptedUpstream([raw(event, content_type="text/event-stream")], otherwise="fine") as upstream,
+        RunningService(tmp_path, upstream) as service,
+    ):
+        odd = service.invoke(project_directory=str(project), thread_id="thread-01")
+        assert odd.status_code == 200
+        assert "its log says why" not in odd.text
+        assert service.client.get("/v1/agents/threads/thread-01/messages").status_code == 200
+        assert service.invoke("go on", thread_id="thread-01").json()["agent_status"] == "completed"
+        assert upstream.refusals == []
+
+
+def test_parallel_calls_without_an_index_stay_apart(tmp_path: Path, project: Path) -> None:
+    (project / "a.txt").write_text("A")
+    (project / "b.txt").write_text("B")
+    pieces = [
+        {"id": name, "function": {"name": "read_file", "arguments": json.dumps({"filepath": f"{name}.txt"})}}
+        for name in ("a", "b")
+    ]
+    chunk = {"choices": [{"index": 0, "delta": {"tool_calls": pieces}, "finish_reason": "tool_calls"}]}
+    event = b"data: " + json.dumps(chunk).encode() + b"\n\ndata: [DONE]\n\n"
+    script: list[ScriptItem] = [raw(event, content_type="text/event-stream"), "ok"]
+    with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
+        assert service.invoke(project_directory=str(project)).json()["agent_status"] == "completed"
+        assert _answers(upstream) == ["A", "B"]
+
+
+def test_a_model_that_says_nothing_at_its_limit_does_not_poison_the_thread(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream([says("", finish="length"), "ok"]) as upstream,
+        RunningService(tmp_path, upstream) as service,
+    ):
+        assert service.invoke(thread_id="thread-01").json()["agent_status"] == "error"
+        assert service.invoke("again", thread_id="thread-01").json()["agent_status"] == "completed"
+        assert upstream.refusals == []
+
+
+def test_thousands_of_calls_in_one_answer_do_not_stop_the_service(tmp_path: Path, project: Path) -> None:
+    many = calls(*(("read_file", {"filepath": "a.txt"}, f"c{n}") for n in range(5_000)))
+    with ScriptedUpstream([many, "ok"]) as upstream, RunningService(tmp_path, upstream) as service:
+        assert service.invoke(project_directory=str(project)).json()["agent_status"] == "completed"
+        assert upstream.refusals == []
+        assert len(_answers(upstream)) <= 256

@@ -126,11 +126,9 @@ def is_value(name: str, module: str) -> bool:
     if module.endswith(".errors"):
         return True
     found = [node for node in MODULES[module].body if isinstance(node, ast.ClassDef) and node.name == name]
-    return any(
-        "frozen=True" in " ".join(map(ast.unparse, each.decorator_list))
-        or any(ast.unparse(base) in ("BaseModel", "TypedDict") for base in each.bases)
-        for each in found
-    )
+    bases = [ast.unparse(base) for each in found for base in each.bases]
+    frozen = any("frozen=True" in " ".join(map(ast.unparse, each.decorator_list)) for each in found)
+    return frozen or any(base in ("BaseModel", "TypedDict") or is_value(base, module) for base in bases)
 
 
 @pytest.mark.parametrize("room", ROOMS)
