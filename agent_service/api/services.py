@@ -1,4 +1,4 @@
-"""What the routes work with, hung on the application by `app.create_app`."""
+"""What the routes work with, hung on the application when it starts (`app.Service`)."""
 
 from __future__ import annotations
 

@@ -10,10 +10,14 @@ import io
 import sys
 
 from agent_service.cli.fault import fault_of
+from agent_service.cli.wording import laid_out
 
 
 def app() -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 usage or configuration, 3 waits for a human."""
+    """Run the command line and exit.
+
+    0 done, 1 failed, 2 usage or configuration, 3 waits for a human, 130 cancelled.
+    """
     from agent_service.cli.commands import cli
 
     for stream in (sys.stdout, sys.stderr):
@@ -27,6 +31,6 @@ def app() -> None:
         fault = fault_of(error)
         if fault is None:
             raise
-        for line in str(fault).splitlines():
-            sys.stderr.write(f"agent-service: {line}\n")
+        for line in laid_out(str(fault)):
+            sys.stderr.write(f"{line}\n" if line.startswith("  ") else f"agent-service: {line}\n")
         raise SystemExit(fault.exit_code) from None

@@ -97,6 +97,18 @@ class ConsentingAnswers:
         return "yes"
 
 
+def confirmed(terminal: Terminal, question: str) -> bool:
+    """Whether a person at the terminal says yes; nobody there means no."""
+    if not sys.stdin.isatty():
+        return False
+    try:
+        answer = input(question)
+    except (EOFError, KeyboardInterrupt):
+        terminal.gap()
+        return False
+    return answer.strip().lower() in ("y", "yes")
+
+
 def chosen(text: str, request: dict[str, Any]) -> str:
     """The option of that number, if the text is the number of one; else the text."""
     options: list[str] = request.get("options") or []

@@ -9,12 +9,17 @@ from typing import Any
 import httpx
 import orjson
 
-from agent_service.cli.fault import Fault
+from agent_service.cli.fault import FAILED, WRONG_USAGE, Fault
 
 SILENCE_SECONDS = 60.0
 """A stream without even a sign of life (the service sends one every 15 s) for so long is broken."""
 CANCEL_SECONDS = 40.0
 """A cancel waits for the tool call under way."""
+MIN_ID_LENGTH = 4
+"""Of the beginning of a thread's id that is taken for the id."""
+UUID_LENGTH = 36
+PAGE = 200
+"""Threads asked for at once; the most that the service gives."""
 
 Event = dict[str, Any]
 Events = Generator[Event, None, None]
@@ -23,15 +28,17 @@ Json = dict[str, Any]
 
 
 class Refused(Fault):
-    """The service answered with an error."""
+    """The service answered with an error; the exit code says whether the request was to blame."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message, WRONG_USAGE if status in (404, 422) else FAILED)
         self.status, self.code = status, code
 
 
 class Disconnected(Fault):
     """The service left in the middle, or cannot be reached."""
+
+    code = "disconnected"
 
 
 class ServiceClient:
@@ -59,6 +66,21 @@ class ServiceClient:
         """The thread and its latest run."""
         return self._json("GET", f"/v1/agents/threads/{_segment(thread_id)}")
 
+    def full_id(self, beginning: str) -> str:
+        """The id of the one thread whose id begins so (4 characters or more), else what was given.
+
+        Raises Fault when several do.
+        """
+        if len(beginning) < MIN_ID_LENGTH or len(beginning) >= UUID_LENGTH:
+            return beginning
+        found = [name for name in self._thread_ids() if name.startswith(beginning)]
+        if beginning in found or not found:
+            return beginning
+        if len(found) > 1:
+            named = "".join(f"\n  {name}" for name in found[:10])
+            raise Fault(f"several threads begin with {beginning}; give more of the id:{named}", WRONG_USAGE)
+        return found[0]
+
     def diff(self, thread_id: str) -> str:
         """One unified diff of all that the thread changed; empty if nothing."""
         return str(self._json("GET", f"/v1/agents/threads/{_segment(thread_id)}/diff")["diff"])
@@ -68,13 +90,34 @@ class ServiceClient:
         path = f"/v1/agents/threads/{_segment(thread_id)}/cancel"
         return self._json("POST", path, json={}, timeout=CANCEL_SECONDS)
 
+    def delete(self, thread_id: str) -> None:
+        """Delete the thread and all that is kept of it."""
+        self._call("DELETE", f"/v1/agents/threads/{_segment(thread_id)}")
+
+    def health(self) -> Json:
+        """How the service is, and what is wrong."""
+        return self._json("GET", "/health")
+
+    def _thread_ids(self) -> Iterator[str]:
+        cursor = None
+        while True:
+            page = self.threads(None, PAGE, cursor)
+            yield from (str(thread["thread_id"]) for thread in page["threads"])
+            if not (cursor := page["next_cursor"]):
+                return
+
     def _json(self, method: str, path: str, **options: Any) -> Json:
+        answer: Json = orjson.loads(self._call(method, path, **options))
+        return answer
+
+    def _call(self, method: str, path: str, **options: Any) -> bytes:
+        if self._http.is_closed:  # a cancel in a thread of its own may come too late
+            raise Disconnected("the command is at its end already")
         with _connection_faults():
             response = self._http.request(method, path, **options)
         if not response.is_success:
             raise _refusal(response.status_code, response.content)
-        answer: Json = orjson.loads(response.content)
-        return answer
+        return response.content
 
     def _events(self, path: str, body: Json) -> Events:
         """The events up to `run.finished`. Raises Disconnected when the stream ends before it."""

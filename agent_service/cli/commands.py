@@ -25,7 +25,9 @@ YesOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Say yes to approvals. Questions are still asked.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-ThreadArgument = Annotated[str, typer.Argument(metavar="THREAD", show_default=False)]
+ThreadArgument = Annotated[
+    str, typer.Argument(metavar="THREAD", show_default=False, help="Its id, or the beginning of it.")
+]
 
 cli = typer.Typer(
     name="agent-service",
@@ -94,11 +96,14 @@ def run(
     data_dir: DataDirOption = None,
 ) -> None:
     """Give the agent an instruction, watch it work, answer its questions."""
+    from agent_service.cli.conversation import faults_as_json
     from agent_service.cli.run import Wish
     from agent_service.cli.run import run as carry_out
 
     wish = Wish(instruction, project, thread, quality, provider, model, yes, json)
-    raise typer.Exit(carry_out(_quiet_start(config, data_dir), wish))
+    with faults_as_json(json):
+        code = carry_out(_quiet_start(config, data_dir), wish)
+    raise typer.Exit(code)
 
 
 @cli.command()
@@ -131,26 +136,24 @@ def models(
     quality: Annotated[Quality, typer.Option(help="What to rank by.")] = "best_quality",
     json: JsonOption = False,
     config: ConfigOption = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """List the models, best first."""
     from agent_service.cli.models import show_models
 
-    show_models(_quiet_start(config), why, quality, as_json=json)
+    show_models(_quiet_start(config, data_dir), why, quality, as_json=json)
 
 
 @local.command("install")
 def local_install(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Download without asking.")] = False,
-    small: Annotated[
-        bool, typer.Option("--small", help="A tiny model (98 MB), only to try things out.")
-    ] = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
     """Download the embedded model."""
     from agent_service.cli.local import install
 
-    raise typer.Exit(0 if install(_quiet_start(config, data_dir), yes=yes, small=small) else 1)
+    raise typer.Exit(0 if install(_quiet_start(config, data_dir), yes=yes) else 1)
 
 
 @local.command("serve")
@@ -211,12 +214,14 @@ def threads_answer(
     data_dir: DataDirOption = None,
 ) -> None:
     """Answer a question, and watch the run go on."""
+    from agent_service.cli.conversation import faults_as_json
     from agent_service.cli.threads import answer_thread
 
     if len(answer) > 2:
         raise typer.BadParameter("put the answer in quotes", param_hint="ANSWER")
-    start = _quiet_start(config, data_dir)
-    raise typer.Exit(answer_thread(start, thread, answer, yes=yes, as_json=json))
+    with faults_as_json(json):
+        code = answer_thread(_quiet_start(config, data_dir), thread, answer, yes=yes, as_json=json)
+    raise typer.Exit(code)
 
 
 @threads.command("diff")
@@ -235,6 +240,19 @@ def threads_cancel(
     from agent_service.cli.threads import cancel_thread
 
     cancel_thread(_quiet_start(config, data_dir), thread)
+
+
+@threads.command("delete")
+def threads_delete(
+    thread: ThreadArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Delete a thread and all that is kept of it; files in the project stay."""
+    from agent_service.cli.threads import delete_thread
+
+    raise typer.Exit(delete_thread(_quiet_start(config, data_dir), thread, yes=yes))
 
 
 def _start(

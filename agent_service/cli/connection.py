@@ -14,6 +14,7 @@ import httpx
 from agent_service.cli.client import ServiceClient
 from agent_service.cli.fault import Fault
 from agent_service.cli.start import Start
+from agent_service.cli.terminal import Terminal
 from agent_service.settings import home_folder
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 URL_VARIABLE, KEY_VARIABLE = "AGENT_SERVICE_URL", "AGENT_SERVICE_API_KEY"
 PROBE_SECONDS = 2.0
 SHUTDOWN_SECONDS = 20.0
+HURRIED_SECONDS = 1.0
+"""For a person who pressed Ctrl-C twice; what the run did is on disk, and it goes on at the next start."""
 MAX_SOCKET_PATH = 100
 """Bytes; systems allow 104 to 108."""
 
@@ -31,20 +34,35 @@ MAX_SOCKET_PATH = 100
 def connect(start: Start, project: Path | None = None) -> Iterator[ServiceClient]:
     """A client of the running service at AGENT_SERVICE_URL or at the configured address, else of our own one.
 
-    Our own one may work in `project`. Raises Fault: nothing answers at AGENT_SERVICE_URL; ours cannot start.
+    Always of our own one when a data folder was named: a running service may have another. Ours may work in
+    `project`. Raises Fault: nothing answers at AGENT_SERVICE_URL; ours cannot start.
     """
     named = start.environ.get(URL_VARIABLE)
     url = (named or default_url(start)).rstrip("/")
-    if answers_as_agent_service(url):
-        key = start.environ.get(KEY_VARIABLE)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        with httpx.Client(base_url=url, headers=headers, trust_env=False) as http:
-            yield ServiceClient(http)
+    running = answers_as_agent_service(url)
+    if start.names_data_dir:
+        if running:
+            note = f"--data-dir is given, so the service running at {url} is not used"
+            Terminal(to_stderr=True).line(("  · ", "dim"), (note, "dim"))
+        with own_service(start, project) as client:
+            yield client
+    elif running:
+        with open_service(start, url) as client:
+            yield client
     elif named:
         raise Fault(f"no agent-service answers at {url}; start it, or unset {URL_VARIABLE}")
     else:
         with own_service(start, project) as client:
             yield client
+
+
+@contextmanager
+def open_service(start: Start, url: str) -> Iterator[ServiceClient]:
+    """A client of the service at that address, with the key of the environment."""
+    key = start.environ.get(KEY_VARIABLE)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with httpx.Client(base_url=url, headers=headers, trust_env=False) as http:
+        yield ServiceClient(http)
 
 
 def default_url(start: Start) -> str:
@@ -113,11 +131,15 @@ def _running(server: HttpServer, ready: threading.Event) -> Iterator[None]:
     ready.wait()
     if faults:
         raise faults[0]
+    patience = SHUTDOWN_SECONDS
     try:
         yield
+    except KeyboardInterrupt:
+        patience = HURRIED_SECONDS
+        raise
     finally:
         server.stop()
-        thread.join(SHUTDOWN_SECONDS)
+        thread.join(patience)
 
 
 def _socket_folder() -> str | None:

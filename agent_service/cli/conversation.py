@@ -10,18 +10,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
 from agent_service.cli.answers import Answers
 from agent_service.cli.client import Disconnected, Events, Refused, ServiceClient
-from agent_service.cli.fault import COMPLETED, FAILED, WAITING, Fault
-from agent_service.cli.render import RunView, print_diff
+from agent_service.cli.fault import COMPLETED, FAILED, INTERRUPTED, WAITING, Fault, fault_of
+from agent_service.cli.render import RunView, print_diff, was_cancelled
 from agent_service.cli.terminal import Terminal
+from agent_service.cli.wording import command_name
 
 RECONNECT_SECONDS = 60.0
 """How long a service that went away is waited for."""
 POLL_SECONDS = 0.5
+LAST_WORDS_SECONDS = 2.0
+"""How long the answer to a cancel is waited for when the run has ended already."""
 _OVERTAKEN = ("already_answered", "not_waiting", "thread_busy")
 """Codes that say: somebody else answered in the meantime."""
 
@@ -40,11 +44,15 @@ class Conversation:
         *,
         options: str = "",
         as_json: bool = False,
+        beginning: str = "working",
     ) -> None:
-        """`options` are shown with the command that answers a question later; see `Start.options`."""
+        """`options` are shown with the command that answers a question later; see `Start.options`.
+
+        `beginning` is what goes on until the model first speaks.
+        """
         self._client, self._thread_id, self._options = client, thread_id, options
         self._terminal, self._answers, self._as_json = terminal, answers, as_json
-        self._view = RunView(terminal)
+        self._view = RunView(terminal, beginning)
 
     def run(self, events: Events) -> int:
         """Follow the events, ask and answer, show how it ended. Returns the exit code."""
@@ -84,6 +92,11 @@ class Conversation:
                     self._view.note("The connection broke off; waiting for the service.")
                     self._view.waiting()
                 return self._settled()
+        except KeyboardInterrupt:
+            self._view.note(
+                f"Left. How it stands: {command_name()} threads show {self._thread_id}{self._options}"
+            )
+            raise
         finally:
             self._view.quiet()
 
@@ -108,9 +121,10 @@ class Conversation:
 
     def _cancel(self) -> None:
         self._view.note("Stopping; Ctrl-C once more leaves at once.")
-        self._view.waiting()
         try:
             self._client.cancel(self._thread_id)
+        except Disconnected:
+            pass  # whoever follows the run notices that too, and says so
         except Fault as fault:
             self._view.note(str(fault))
 
@@ -118,9 +132,8 @@ class Conversation:
         status = response["agent_status"]
         self._view.summary(response)
         if status == "requires_human_input":
-            call_id = response["human_input_request"]["tool_call_id"]
-            self._terminal.line(
-                ("  Answer it with: ", "dim"), answer_command(self._thread_id, call_id, self._options)
+            tell_answer_command(
+                self._terminal, self._thread_id, response["human_input_request"], self._options
             )
         else:
             self._terminal.line(("  thread ", "dim"), (self._thread_id, "dim"))
@@ -128,6 +141,8 @@ class Conversation:
             write_json(response)
         elif status != "requires_human_input" and response["files_changed"]:
             self._show_diff()
+        if was_cancelled(response):
+            return INTERRUPTED
         return {"completed": COMPLETED, "requires_human_input": WAITING}.get(status, FAILED)
 
     def _show_diff(self) -> None:
@@ -135,9 +150,25 @@ class Conversation:
         print_diff(self._terminal.console, self._client.diff(self._thread_id), live=self._terminal.live)
 
 
-def answer_command(thread_id: str, call_id: str, options: str) -> str:
-    """The command that answers the question; `options` as of `Start.options`."""
-    return f'agent-service threads answer {shlex.quote(thread_id)} {shlex.quote(call_id)} "ANSWER"{options}'
+def tell_answer_command(terminal: Terminal, thread_id: str, request: Response, options: str) -> None:
+    """Show the command that answers the question; `options` as of `Start.options`."""
+    approval = request["kind"] == "approval"
+    names = f"{shlex.quote(thread_id)} {shlex.quote(request['tool_call_id'])}"
+    answer = "YES_OR_NO" if approval else '"ANSWER"'  # nobody shall consent by pasting
+    command = f"{command_name()} threads answer {names} {answer}{options}"
+    terminal.line(("  Answer it with: ", "dim"), command)
+
+
+@contextmanager
+def faults_as_json(wanted: bool) -> Iterator[None]:
+    """For programs: what ends the command early, on standard output as well."""
+    try:
+        yield
+    except Exception as error:
+        fault = fault_of(error)
+        if wanted and fault is not None:
+            write_json({"error": {"message": str(fault), "code": fault.code}})
+        raise
 
 
 def write_json(value: Any) -> None:
@@ -149,17 +180,27 @@ def write_json(value: Any) -> None:
 @contextmanager
 def _first_interrupt(act: Callable[[], None]) -> Iterator[None]:
     """The first Ctrl-C calls `act` in a thread of its own; the second one interrupts as usual."""
+    presses: SimpleQueue[bool] = SimpleQueue()  # the one means of this kind that a signal handler may use
     pressed = False
+
+    def act_if_pressed() -> None:
+        if presses.get():
+            act()
 
     def on_interrupt(_number: int, _frame: FrameType | None) -> None:
         nonlocal pressed
         if pressed:
             raise KeyboardInterrupt
         pressed = True
-        threading.Thread(target=act, daemon=True).start()
+        presses.put(True)
 
+    watcher = threading.Thread(target=act_if_pressed, daemon=True)
+    watcher.start()
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield
+        presses.put(False)
+        watcher.join(LAST_WORDS_SECONDS)
     finally:
+        presses.put(False)
         signal.signal(signal.SIGINT, before)

@@ -13,13 +13,15 @@ from uuid import uuid4
 from agent_service.cli.answers import Answers, answers_from_stdin
 from agent_service.cli.connection import default_url, own_service
 from agent_service.cli.conversation import Conversation
-from agent_service.cli.fault import COMPLETED
+from agent_service.cli.fault import COMPLETED, FAILED
 from agent_service.cli.local import install
-from agent_service.cli.models import candidates
+from agent_service.cli.models import ranking
 from agent_service.cli.start import Start
 from agent_service.cli.terminal import Terminal
+from agent_service.cli.wording import command_name, laid_out
 from agent_service.model_pool import HOW_TO_BEGIN
 from routing.errors import NoProviderConfigured
+from routing.policy import Candidate
 
 FILES = {
     "README.md": "# Greeter\n\n`python greet.py` prints a greeting.\n",
@@ -35,18 +37,25 @@ DEFAULT_ANSWER = "Hello, Orion!"
 def demo(start: Start, *, yes: bool) -> int:
     """Show it on whatever model there is, else on the embedded one; returns the exit code."""
     terminal = Terminal()
-    if not _has_model(start):
+    model = _first_model(start)
+    if model is None:
         terminal.line("No model is configured, so this demo needs the embedded one.")
         if not _install(start, terminal, yes=yes):
             return COMPLETED
+        model = _first_model(start)
     project = _make_project()
-    _introduce(terminal, project)
+    _introduce(terminal, project, model)
     thread_id = str(uuid4())
     answers = _DemoAnswers(answers_from_stdin(terminal, yes=True), terminal)
     body = {"instruction": INSTRUCTION, "thread_id": thread_id, "project_directory": str(project)}
     with own_service(start, project) as client:
-        exit_code = Conversation(client, thread_id, terminal, answers).run(client.invoke(body))
-    _what_next(terminal, start, project)
+        conversation = Conversation(client, thread_id, terminal, answers, beginning=start.beginning)
+        exit_code = conversation.run(client.invoke(body))
+    if exit_code == COMPLETED:
+        _what_next(terminal, start, project)
+    elif exit_code == FAILED:
+        terminal.gap()
+        terminal.line(("What to try now  ", "bold"), f"{command_name()} doctor{start.options}")
     return exit_code
 
 
@@ -63,11 +72,13 @@ class _DemoAnswers:
         return DEFAULT_ANSWER if answer is None else answer
 
 
-def _has_model(start: Start) -> bool:
+def _first_model(start: Start) -> Candidate | None:
+    """The model that would be asked first."""
     try:
-        return bool(asyncio.run(candidates(start)))
+        ranked = asyncio.run(ranking(start, INSTRUCTION, "best_quality"))
     except NoProviderConfigured:
-        return False
+        return None
+    return ranked[0].candidate if ranked else None
 
 
 def _install(start: Start, terminal: Terminal, *, yes: bool) -> bool:
@@ -77,7 +88,8 @@ def _install(start: Start, terminal: Terminal, *, yes: bool) -> bool:
         installed = install(start, yes=yes)
     finally:
         if not installed:
-            terminal.paragraph(HOW_TO_BEGIN, indent=0)
+            for line in laid_out(HOW_TO_BEGIN):
+                terminal.line(line)
     return installed
 
 
@@ -88,8 +100,11 @@ def _make_project() -> Path:
     return folder
 
 
-def _introduce(terminal: Terminal, project: Path) -> None:
+def _introduce(terminal: Terminal, project: Path, model: Candidate | None) -> None:
     terminal.gap()
+    if model is not None:
+        note = "on this machine" if model.spec.tier == "local" else f"at {model.spec.base_url}"
+        terminal.line(("The model    ", "bold"), model.name, (f"  {note}", "dim"))
     terminal.line(("The project  ", "bold"), (str(project), "dim"))
     for name, content in FILES.items():
         terminal.line(f"  {name}")
@@ -107,8 +122,9 @@ def _what_next(terminal: Terminal, start: Start, project: Path) -> None:
     body = json.dumps({"instruction": "Explain greet.py.", "project_directory": str(project)})
     terminal.gap()
     terminal.line(("What to do next", "bold"))
-    terminal.line(("  in a project of yours    ", "dim"), 'agent-service run "What does this project do?"')
-    terminal.line(("  for editors and scripts  ", "dim"), "agent-service serve")
+    name, given = command_name(), start.options
+    terminal.line(("  in a project of yours    ", "dim"), f'{name} run "What does this project do?"{given}')
+    terminal.line(("  for editors and scripts  ", "dim"), f"{name} serve{given}")
     terminal.line(("  and then                 ", "dim"), f"curl -s {url}/v1/agents/code/invoke \\")
     terminal.line(f"{'':27}  -H 'Content-Type: application/json' \\")
     terminal.line(f"{'':27}  -d {shlex.quote(body)}")

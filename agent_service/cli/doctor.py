@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import platform
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from agent_service.cli.connection import answers_as_agent_service, default_url
+from agent_service.app import load_tools
+from agent_service.cli.connection import answers_as_agent_service, default_url, open_service
 from agent_service.cli.conversation import write_json
 from agent_service.cli.fault import COMPLETED, FAILED, Fault
 from agent_service.cli.http_server import bind
 from agent_service.cli.local import ENGINE_MISSING, models_folder
 from agent_service.cli.start import Start, read_start
 from agent_service.cli.terminal import Terminal
+from agent_service.cli.wording import command_name, laid_out
 from agent_service.config_file import ConfigError
 from agent_service.data_dir import STATE_FILE, prepare_data_dir
 from agent_service.local_model.engine import available_memory, engine_available
@@ -27,6 +29,7 @@ from agent_service.model_pool import HOW_TO_BEGIN, make_provider
 from agent_service.settings import default_config_file
 from checkpoints.database import Database
 from checkpoints.errors import DatabaseUnusable
+from routing.catalogue import known_providers
 from routing.config import ProviderSpec
 from routing.detect import detect_local
 from routing.errors import ProviderError
@@ -70,8 +73,8 @@ async def _examine(config: Path | None, overrides: Mapping[str, object], termina
     async for check in _checks(config, overrides):
         checks.append(check)
         terminal.line(_MARKS[check.state], (f"{check.name:<14}", "bold"), f" {check.detail}")
-        if check.advice:
-            terminal.line(" " * 17, (check.advice, "dim"))
+        for line in laid_out(check.advice):
+            terminal.line(" " * 17, (line, "dim"))
     return checks
 
 
@@ -87,8 +90,9 @@ async def _checks(config: Path | None, overrides: Mapping[str, object]) -> Async
     yield _data_dir(start)
     yield await _database(start)
     yield _file_access()
+    yield _tools(start)
     usable = 0
-    for check in await asyncio.gather(*map(_provider, providers)):
+    for check in await asyncio.gather(*(_provider(spec, start) for spec in providers)):
         usable += check.state == "ok"
         yield check
     for check in await _local_servers(start, used=not providers):
@@ -99,7 +103,8 @@ async def _checks(config: Path | None, overrides: Mapping[str, object]) -> Async
     yield embedded
     if not usable:
         yield Check("models", "broken", "no model can be used", "" if providers else HOW_TO_BEGIN)
-    yield _port(start)
+    for check in _service(start):
+        yield check
 
 
 def _python() -> Check:
@@ -114,15 +119,25 @@ def _configuration(start: Start) -> Check:
 def _data_dir(start: Start) -> Check:
     folder = start.settings.data_dir
     try:
-        if folder.exists():
-            prepare_data_dir(folder)
+        prepare_data_dir(folder)
+        with tempfile.TemporaryFile(dir=folder):
             return Check("data folder", "ok", str(folder))
-        parent = next(each for each in folder.parents if each.exists())
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise ConfigError(f"{folder}: cannot be made, because {parent} is not writable; see --data-dir")
-        return Check("data folder", "ok", f"{folder} (made at the first start)")
+    except (ConfigError, OSError) as error:
+        advice = "Choose another folder with --data-dir, or mend this one."
+        return Check("data folder", "broken", str(error), advice)
+
+
+def _tools(start: Start) -> Check:
+    """The tools of the operator's own, really imported."""
+    own = start.settings.agent.tools
+    try:
+        count = len(list(load_tools(own)))
     except ConfigError as error:
-        return Check("data folder", "broken", str(error))
+        return Check("tools", "broken", str(error), "Mend it, or take it out of agent.tools.")
+    except Exception as error:  # noqa: BLE001 - importing runs code of the operator's, which may do anything
+        told = f"{', '.join(own)}: {type(error).__name__}: {error}"
+        return Check("tools", "broken", told, "Mend it, or take it out of agent.tools.")
+    return Check("tools", "ok", f"{count} can be used")
 
 
 async def _database(start: Start) -> Check:
@@ -144,7 +159,7 @@ def _file_access() -> Check:
     )
 
 
-async def _provider(spec: ProviderSpec) -> Check:
+async def _provider(spec: ProviderSpec, start: Start) -> Check:
     name = f"{spec.name}"
     key = "key set" if spec.api_key else "no key"
     provider = make_provider(spec)
@@ -153,12 +168,25 @@ async def _provider(spec: ProviderSpec) -> Check:
             listed = await provider.list_models()
         return Check(name, "ok", f"{key}, {len(listed)} models at {spec.base_url}")
     except ProviderError as error:
-        return Check(name, "hint", f"{key}, {error}", "Look at its key and address under `providers`.")
+        return Check(name, "hint", f"{key}, {error}", f"Look at {_where_set(spec, start)}.")
     except TimeoutError:
         return Check(name, "hint", f"{key}, no answer within {LISTING_SECONDS:.0f} s from {spec.base_url}")
     finally:
         with suppress(ProviderError):
             await provider.aclose()
+
+
+def _where_set(spec: ProviderSpec, start: Start) -> str:
+    """Where the provider's key and address come from."""
+    known, entry = known_providers().get(spec.name), start.settings.providers.get(spec.name)
+    variable = (
+        next((name for name in known.env_keys if start.environ.get(name, "").strip()), None)
+        if known
+        else None
+    )
+    if variable is None or (entry is not None and entry.api_key is not None):
+        return f"its key and address under `providers.{spec.name}`"
+    return f"the environment variable {variable}, which its key comes from"
 
 
 async def _local_servers(start: Start, *, used: bool) -> list[Check]:
@@ -178,7 +206,9 @@ async def _local_servers(start: Start, *, used: bool) -> list[Check]:
 def _embedded(start: Start, *, used: bool) -> Check:
     name, weights = "embedded model", CODER_1_5B
     if not installed(weights, models_folder(start)):
-        return Check(name, "hint", "not installed", "agent-service local install (1.1 GB)" if used else "")
+        return Check(
+            name, "hint", "not installed", f"{command_name()} local install (1.1 GB)" if used else ""
+        )
     if not engine_available():
         return Check(name, "hint", ENGINE_MISSING)
     free = available_memory()
@@ -189,12 +219,25 @@ def _embedded(start: Start, *, used: bool) -> Check:
     return Check(name, "ok", f"{weights.name} is installed")
 
 
-def _port(start: Start) -> Check:
+def _service(start: Start) -> list[Check]:
+    """The service that runs, and what is wrong with it; else whether one could."""
     url, server = default_url(start), start.settings.server
     if answers_as_agent_service(url):
-        return Check("address", "ok", f"{url}: agent-service is running there")
+        running = Check("address", "ok", f"{url}: agent-service is running there")
+        return [running, *(Check("service", "hint", problem) for problem in _problems(start, url))]
     try:
         bind(server.host, server.port).close()
     except Fault as fault:
-        return Check("address", "hint", str(fault))
-    return Check("address", "ok", f"{url} is free")
+        advice = (
+            f"Take another one: {command_name()} serve --port {server.port + 1 if server.port < 65535 else 0}"
+        )
+        return [Check("address", "broken", str(fault), advice)]
+    return [Check("address", "ok", f"{url} is free")]
+
+
+def _problems(start: Start, url: str) -> list[str]:
+    with open_service(start, url) as client:
+        try:
+            return [str(problem) for problem in client.health()["problems"]]
+        except Fault as fault:
+            return [str(fault)]

@@ -5,15 +5,20 @@ from __future__ import annotations
 COMPLETED, FAILED, WRONG_USAGE, WAITING = range(4)
 """Exit codes. WAITING: the thread waits for an answer."""
 INTERRUPTED = 130
-"""What shells expect of a program that Ctrl-C ended (128 + SIGINT)."""
+"""Of a run that was cancelled; what shells expect of a program that Ctrl-C ended (128 + SIGINT)."""
 
 
 class Fault(Exception):
     """The command cannot go on; the message says what to do. Shown as `agent-service: <message>`."""
 
+    code = "failed"
+    """For programs."""
+
     def __init__(self, message: str, exit_code: int = FAILED) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        if exit_code == WRONG_USAGE:
+            self.code = "invalid_request"
 
 
 def fault_of(error: Exception) -> Fault | None:

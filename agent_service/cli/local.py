@@ -12,6 +12,8 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
 
+from agent_service.cli.answers import confirmed
+from agent_service.cli.connection import answers_as_agent_service, default_url
 from agent_service.cli.fault import Fault
 from agent_service.cli.start import Start
 from agent_service.cli.terminal import Terminal
@@ -20,7 +22,6 @@ from agent_service.local_model.engine import EngineError, engine_available
 from agent_service.local_model.provider import MODELS_FOLDER, make_engine
 from agent_service.local_model.weights import (
     CODER_1_5B,
-    SMOLLM2_135M,
     InstallError,
     Progress,
     Report,
@@ -30,14 +31,13 @@ from agent_service.local_model.weights import (
 from agent_service.local_model.weights import install as install_weights
 from agent_service.local_model.weights import remove as remove_weights
 
-ALL = (CODER_1_5B, SMOLLM2_135M)
 ENGINE_MISSING = "the engine is missing: pip install 'agent-service[local]'"
 _STAGES = {"download": "Downloading", "verify": "Verifying"}
 
 
-def install(start: Start, *, yes: bool, small: bool = False) -> bool:
+def install(start: Start, *, yes: bool) -> bool:
     """Download and verify the model after asking; whether it is there now. Raises Fault."""
-    terminal, weights = Terminal(), SMOLLM2_135M if small else CODER_1_5B
+    terminal, weights = Terminal(), CODER_1_5B
     folder = models_folder(start)
     if not engine_available():
         raise Fault(ENGINE_MISSING)
@@ -53,29 +53,30 @@ def install(start: Start, *, yes: bool, small: bool = False) -> bool:
     except InstallError as error:
         raise Fault(str(error)) from None
     terminal.line(("✓ ", "green"), f"{weights.name} is installed and verified: ", (str(file), "dim"))
-    if small:
-        terminal.line(f"  It is too weak to work with; to try it all the same: LOCAL_MODEL_PATH={file}")
     return True
 
 
 def serve(start: Start) -> None:
     """Run the engine until a signal comes, and say how other tools reach it. Raises Fault."""
-    folder = models_folder(start)
-    weights = next((each for each in ALL if installed(each, folder)), None)
-    if weights is None:
+    file = installed(CODER_1_5B, models_folder(start))
+    if file is None:
         raise Fault("the embedded model is not installed: agent-service local install")
     prepare_data_dir(start.settings.data_dir)
     try:
-        asyncio.run(_serve(start, weights, folder / weights.file))
+        asyncio.run(_serve(start, CODER_1_5B, file))
     except EngineError as error:
         raise Fault(str(error)) from None
 
 
 def remove(start: Start) -> None:
     """Delete all that was downloaded."""
-    terminal, folder = Terminal(), models_folder(start)
-    removed = [weights.name for weights in ALL if remove_weights(weights, folder)]
-    terminal.line(f"Removed: {', '.join(removed)}." if removed else "There was nothing to remove.")
+    terminal = Terminal()
+    if not remove_weights(CODER_1_5B, models_folder(start)):
+        terminal.line("There was nothing to remove.")
+        return
+    terminal.line(f"Removed: {CODER_1_5B.name}.")
+    if answers_as_agent_service(url := default_url(start)):
+        terminal.line(f"The service running at {url} may keep it in memory until it is started again.")
 
 
 def models_folder(start: Start) -> Path:
@@ -88,12 +89,7 @@ def _consents(terminal: Terminal, weights: Weights, folder: Path) -> bool:
     if not sys.stdin.isatty():
         terminal.line("Nothing is downloaded without a yes; there is no terminal to ask at, so give --yes.")
         return False
-    try:
-        answer = input("Download it? [y/N] ")
-    except (EOFError, KeyboardInterrupt):
-        terminal.gap()
-        return False
-    return answer.strip().lower() in ("y", "yes")
+    return confirmed(terminal, "Download it? [y/N] ")
 
 
 @contextmanager

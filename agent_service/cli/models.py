@@ -66,13 +66,15 @@ def show_models(start: Start, task: str | None, quality: Quality, *, as_json: bo
     for entry in ranked:
         cells = [printable(entry.candidate.name), *_facts(entry)]
         style = "" if entry.is_ready else "dim"
-        table.add_row(*cells, *([entry.reason] if task is not None else []), style=style)
+        table.add_row(*cells, *([_reason(entry, ranked)] if task is not None else []), style=style)
     terminal.console.print(table)
-    if task is not None:
-        terminal.gap()
-        terminal.line(
-            ("price: US dollars per million prompt / answer tokens; answer: expected seconds", "dim")
-        )
+    terminal.gap()
+    terminal.line(("price: US dollars per million prompt / answer tokens; answer: expected seconds", "dim"))
+
+
+def _reason(entry: Ranked, ranked: list[Ranked]) -> str:
+    """Why it stands there; the best of one is praised for nothing."""
+    return "the only one" if len(ranked) == 1 and entry.is_ready else entry.reason
 
 
 def _facts(entry: Ranked) -> tuple[str, str, str, str]:

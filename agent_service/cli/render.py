@@ -14,6 +14,7 @@ from rich.text import Text
 
 from agent_service.cli.client import Event
 from agent_service.cli.terminal import Stopwatch, Terminal, printable
+from agent_service.cli.wording import laid_out
 
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _DIFF_STYLES = {"+": "green", "-": "red", "\\": "dim"}
@@ -23,8 +24,10 @@ _ASKING = "ask_human_for_input"
 class RunView:
     """Shows a run as it goes on."""
 
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, terminal: Terminal, beginning: str = "working") -> None:
+        """`beginning` is what goes on until the model first speaks."""
         self.terminal = terminal
+        self._doing = beginning
         self._calls: dict[str, str] = {}
         self._mid_line = False
         self._streamed = False
@@ -42,6 +45,8 @@ class RunView:
             "model.switched": self._model_switched,
             "error": self._error,
         }
+        if event["kind"] in ("token", "message", "tool.started", "error"):
+            self._doing = "working"
         if show := shows.get(event["kind"]):
             show(event)
         if event["kind"] in ("question.opened", "run.finished"):
@@ -52,16 +57,19 @@ class RunView:
     def waiting(self) -> None:
         """Show that something goes on, until there is something else to show."""
         if self.terminal.live and self._spinner is None and not self._mid_line:
-            columns = (TextColumn(" "), SpinnerColumn(), TextColumn("[dim]working"), TimeElapsedColumn())
+            doing = TextColumn(f"[dim]{self._doing}")
+            columns = (TextColumn(" "), SpinnerColumn(), doing, TimeElapsedColumn())
             self._spinner = Progress(*columns, console=self.terminal.console, transient=True)
             self._spinner.add_task("", total=None)
+            started = self._spinner.get_time() - self._watch.seconds
+            self._spinner.tasks[0].start_time = started  # the clock goes on from step to step
             self._spinner.start()
 
     def quiet(self) -> None:
         """Stop showing that something goes on, and begin a new line."""
-        if self._spinner is not None:
-            self._spinner.stop()
-            self._spinner = None
+        spinner, self._spinner = self._spinner, None  # a Ctrl-C brings a second thread here
+        if spinner is not None:
+            spinner.stop()
         if self._mid_line:
             self.terminal.gap()
             self._mid_line = False
@@ -85,10 +93,12 @@ class RunView:
         """How the run ended, what it cost, and which files it changed."""
         self.quiet()
         self.terminal.gap()
-        mark, word = _ENDINGS[response["agent_status"]]
+        cancelled = was_cancelled(response)
+        mark, word = _ENDINGS["cancelled" if cancelled else response["agent_status"]]
         self.terminal.line(mark, (word, "bold"), (f"  {_cost(response, self._watch)}", "dim"))
-        if response["error_details"]:
-            self.terminal.line("  ", response["error_details"])
+        if response["error_details"] and not cancelled:
+            for line in laid_out(response["error_details"]):
+                self.terminal.line("  ", line)
         for file in response["files_changed"]:
             self.terminal.line(f"  {file['path']} ", (file["action"], "dim"), *_counts(file))
 
@@ -137,9 +147,16 @@ class RunView:
 
 _ENDINGS = {
     "completed": (("✓ ", "green"), "Done"),
+    "cancelled": (("■ ", "yellow"), "Cancelled"),
     "error": (("✗ ", "red"), "Failed"),
     "requires_human_input": (("? ", "yellow"), "Waits for your answer"),
 }
+
+
+def was_cancelled(response: dict[str, Any]) -> bool:
+    """Whether a person stopped the run or withdrew its question."""
+    details = response["error_details"] or ""
+    return response["agent_status"] == "error" and details.endswith("cancelled by the user.")
 
 
 def diff_text(diff: str) -> Iterator[Text]:

@@ -33,15 +33,23 @@ class Wish:
 
 def run(start: Start, wish: Wish) -> int:
     """Carry it out, by a running service or one of our own; returns the exit code."""
+    if not wish.instruction.strip():
+        raise Fault("the instruction is empty; say in words what to do", WRONG_USAGE)
     project = _folder(wish.project or Path.cwd())
     terminal = Terminal(to_stderr=wish.as_json)
     answers = answers_from_stdin(terminal, yes=wish.yes)
     with connect(start, project) as client:
-        thread_id = wish.thread or str(uuid4())
+        thread_id = client.full_id(wish.thread) if wish.thread else str(uuid4())
         known = wish.thread is not None and wish.project is None and _exists(client, thread_id)
         body = _request(wish, thread_id, None if known else project)
         return Conversation(
-            client, thread_id, terminal, answers, options=start.options, as_json=wish.as_json
+            client,
+            thread_id,
+            terminal,
+            answers,
+            options=start.options,
+            as_json=wish.as_json,
+            beginning=start.beginning,
         ).run(client.invoke(body))
 
 

@@ -14,6 +14,7 @@ from agent_service.cli.logs import configure_logging
 from agent_service.cli.models import candidates
 from agent_service.cli.start import Start
 from agent_service.cli.terminal import Terminal
+from agent_service.cli.wording import laid_out
 from routing.errors import NoProviderConfigured
 
 PROVIDERS_SHOWN = 6
@@ -79,7 +80,10 @@ class _Welcome:
             if out.live:
                 out.line(("  models  ", "dim"), ", ".join(shown) or "none: no provider lists any")
         except NoProviderConfigured as none:
-            out.line(("  models  " if out.live else "", "yellow"), str(none))
+            first, *ways = laid_out(str(none))
+            out.line(("  models  " if out.live else "", "yellow"), first)
+            for way in ways:
+                out.line(" " * 8 * out.live, way)
         if out.live:
             out.line(("  stop    ", "dim"), "Ctrl-C")
             out.gap()

@@ -36,6 +36,16 @@ class Start:
         given = (("--config", self.config), ("--data-dir", self.overrides.get("state.data_dir")))
         return "".join(f" {name} {shlex.quote(str(value))}" for name, value in given if value)
 
+    @property
+    def names_data_dir(self) -> bool:
+        """Whether the command line says where the state is."""
+        return self.overrides.get("state.data_dir") is not None
+
+    @property
+    def beginning(self) -> str:
+        """What goes on before a model first speaks: without a provider, one of this machine is loaded."""
+        return "working" if self.routing.providers else "loading the model"
+
     def secrets(self) -> list[str]:
         """The providers' keys, to be kept out of logs."""
         keys = [spec.api_key for spec in self.routing.providers]

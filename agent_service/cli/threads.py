@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.box import SIMPLE
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from agent_service.cli.answers import answers_from_stdin
+from agent_service.cli.answers import answers_from_stdin, confirmed
 from agent_service.cli.client import ServiceClient
 from agent_service.cli.connection import connect
-from agent_service.cli.conversation import Conversation, answer_command, write_json
-from agent_service.cli.fault import WRONG_USAGE, Fault
+from agent_service.cli.conversation import Conversation, tell_answer_command, write_json
+from agent_service.cli.fault import COMPLETED, FAILED, WRONG_USAGE, Fault
 from agent_service.cli.render import RunView, print_diff
 from agent_service.cli.start import Start
 from agent_service.cli.terminal import Terminal, ago, printable
+from agent_service.cli.wording import command_name
 
 _STYLES = {"running": "cyan", "requires_human_input": "yellow", "error": "red"}
 _WORDS = {"requires_human_input": "waits for an answer"}
+_CANCELLED = {"running": "The run was stopped.", "requires_human_input": "The question was withdrawn."}
+_SHORT_ID = 8
+"""Characters of an id that are shown to a person, where they are enough to tell threads apart."""
+_MIN_TITLE = 12
+_GAPS = 6
+"""Columns between those of the list."""
 
 
 def list_threads(start: Start, *, status: str | None, limit: int, as_json: bool) -> None:
@@ -31,28 +40,47 @@ def list_threads(start: Start, *, status: str | None, limit: int, as_json: bool)
         return
     terminal = Terminal()
     if not page["threads"]:
-        terminal.line('There are no threads yet; agent-service run "INSTRUCTION" starts one.')
+        which = f" that are {_WORDS.get(status, status)}" if status else " yet"
+        terminal.line(f'There are no threads{which}; {command_name()} run "INSTRUCTION" starts one.')
         return
-    table = Table(box=SIMPLE if terminal.live else None, show_edge=False, pad_edge=False)
-    table.add_column("thread", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    table.add_column("changed", no_wrap=True)
-    table.add_column("instruction", overflow="ellipsis", no_wrap=True)
-    for thread in page["threads"]:
-        stands: str = thread["status"]
-        table.add_row(
-            thread["thread_id"],
-            Text(_WORDS.get(stands, stands), style=_STYLES.get(stands, "")),
-            f"{_age(thread['updated_at'])} ago",
-            printable(thread["title"]),
+    names = [str(thread["thread_id"]) for thread in page["threads"]]
+    rows = [
+        (
+            Text(short_id(name, names) if terminal.live else name),
+            Text(_WORDS.get(thread["status"], thread["status"]), _STYLES.get(thread["status"], "")),
+            Text(f"{_age(thread['updated_at'])} ago"),
+            Text(printable(thread["title"])),
         )
-    terminal.console.print(table)
+        for name, thread in zip(names, page["threads"], strict=True)
+    ]
+    _print_threads(terminal, rows)
+
+
+def short_id(name: str, names: list[str]) -> str:
+    """The beginning of the id if it is that of no other, else the id."""
+    short = name[:_SHORT_ID]
+    return short if sum(each.startswith(short) for each in names) == 1 else name
+
+
+def _print_threads(terminal: Terminal, rows: Sequence[tuple[Text, ...]]) -> None:
+    """A table in which only the last column may be cut, because the others are copied."""
+    table = Table(box=SIMPLE if terminal.live else None, show_edge=False, pad_edge=False)
+    fixed = 0
+    for place, title in enumerate(("thread", "status", "changed")):
+        width = max(len(title), *(cell_len(row[place].plain) for row in rows))
+        table.add_column(title, width=width, no_wrap=True)
+        fixed += width + _GAPS // 3 + terminal.live
+    room = max(_MIN_TITLE, terminal.console.width - fixed)
+    table.add_column("instruction", width=room, overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    terminal.console.print(table, width=fixed + room, crop=False)
 
 
 def show_thread(start: Start, thread_id: str, *, as_json: bool) -> None:
     """Show a thread, its latest run and its open questions."""
     with connect(start) as client:
-        thread = client.thread(thread_id)
+        thread = client.thread(client.full_id(thread_id))
     if as_json:
         write_json(thread)
         return
@@ -71,10 +99,7 @@ def show_thread(start: Start, thread_id: str, *, as_json: bool) -> None:
         terminal.line(response["explanation"])
     for request in thread["pending_requests"]:
         RunView(terminal).question(request)
-        terminal.line(
-            ("  Answer it with: ", "dim"),
-            answer_command(thread["thread_id"], request["tool_call_id"], start.options),
-        )
+        tell_answer_command(terminal, thread["thread_id"], request, start.options)
 
 
 def answer_thread(
@@ -83,6 +108,7 @@ def answer_thread(
     """Answer an open question and follow the run that goes on; returns the exit code."""
     terminal = Terminal(to_stderr=as_json)
     with connect(start) as client:
+        thread_id = client.full_id(thread_id)
         call_id = words[0] if len(words) == 2 else _only_question(client, thread_id)
         events = client.resume(thread_id, call_id, words[-1])
         answers = answers_from_stdin(terminal, yes=yes)
@@ -94,7 +120,7 @@ def answer_thread(
 def show_diff(start: Start, thread_id: str) -> None:
     """Show what the thread changed; in a pipe byte by byte, for `git apply`."""
     with connect(start) as client:
-        diff = client.diff(thread_id)
+        diff = client.diff(client.full_id(thread_id))
     terminal = Terminal()
     print_diff(terminal.console, diff, live=terminal.live)
 
@@ -102,8 +128,24 @@ def show_diff(start: Start, thread_id: str) -> None:
 def cancel_thread(start: Start, thread_id: str) -> None:
     """Stop the thread's run, or withdraw its questions."""
     with connect(start) as client:
-        thread = client.cancel(thread_id)
-    Terminal().line(f"The thread is {thread['status']}.")
+        thread_id = client.full_id(thread_id)
+        before = client.thread(thread_id)["status"]
+        client.cancel(thread_id)
+    Terminal().line(_CANCELLED.get(before, "There was nothing to cancel."))
+
+
+def delete_thread(start: Start, thread_id: str, *, yes: bool) -> int:
+    """Delete the thread after asking; returns the exit code."""
+    terminal = Terminal()
+    with connect(start) as client:
+        thread = client.thread(client.full_id(thread_id))
+        terminal.line((thread["title"], "bold"), (f"  {thread['thread_id']}", "dim"))
+        if not yes and not confirmed(terminal, "Delete this thread? Files in the project stay. [y/N] "):
+            terminal.line("Nothing was deleted; --yes deletes without asking.")
+            return FAILED
+        client.delete(thread["thread_id"])
+    terminal.line("The thread was deleted.")
+    return COMPLETED
 
 
 def _only_question(client: ServiceClient, thread_id: str) -> str:

@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from agent_service.local_model.engine import engine_available
-from tests.upstream import ScriptedUpstream, ScriptItem, calls, hang, wait
+from tests.upstream import ScriptedUpstream, ScriptItem, calls, hang, status, wait
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
@@ -207,7 +207,7 @@ def test_without_anybody_to_ask_the_thread_waits_and_is_answered_by_the_command_
     upstream.then(*TASK)
     left = desk.call("run", "Greet someone")
     assert left.returncode == 3
-    shown = re.search(r'agent-service threads answer (\S+) (\S+) "ANSWER" --config (\S+)', left.stdout)
+    shown = re.search(r'with: .+ threads answer (\S+) (\S+) "ANSWER" --config (\S+)', left.stdout)
     assert shown is not None, left.stdout
     thread_id, call_id, config = shown.groups()
     assert config == str(desk.config)
@@ -269,7 +269,7 @@ def test_ctrl_c_at_the_prompt_leaves_the_question_open(desk: Desk, upstream: Scr
     upstream.then(*TASK)
     screen = Screen(desk.command("run", "Greet someone"), desk.project, desk.environ)
     screen.until("your own words")
-    screen.press_until("\x03", "agent-service threads answer")
+    screen.press_until("\x03", "threads answer")
     assert screen.end() == 3
 
 
@@ -281,9 +281,11 @@ def test_ctrl_c_during_a_run_cancels_it(desk: Desk, upstream: ScriptedUpstream) 
     while not upstream.requests:
         time.sleep(0.02)
     screen.type("\x03")
-    screen.until("cancelled by the user")
+    screen.until("■ Cancelled")
     held.set()
-    assert screen.end() == 1
+    assert screen.end() == 130
+    assert "Failed" not in screen.text
+    assert "connection" not in screen.text
 
 
 def test_a_question_outlives_kill_9_and_is_answered_at_the_next_service(
@@ -427,6 +429,15 @@ def test_the_demo_answers_for_those_who_cannot(
     assert "answering 'Hello, Orion!' for you" in done.stdout
     assert DIFF in done.stdout
     assert "What to do next" in done.stdout
+    assert "The model    team/coder" in done.stdout
+
+
+def test_a_demo_that_fails_says_what_to_try(desk: Desk, upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    upstream.then(QUESTION, status(400))
+    failed = desk.call("demo", environ={"TMPDIR": str(tmp_path)})
+    assert failed.returncode == 1, failed.stdout
+    assert "What to do next" not in failed.stdout
+    assert "doctor --config" in failed.stdout
 
 
 def test_doctor_says_what_works_and_never_a_key(desk: Desk, upstream: ScriptedUpstream) -> None:
@@ -449,7 +460,8 @@ def test_doctor_fails_without_any_model(desk: Desk) -> None:
 def test_models_are_ranked_with_reasons(desk: Desk) -> None:
     shown = desk.call("models", "--why", "fix a bug")
     assert "team/coder" in shown.stdout
-    assert "the highest quality: 0.80" in shown.stdout
+    assert "the only one" in shown.stdout
+    assert "price: US dollars" in desk.call("models").stdout
     rows = json.loads(desk.call("models", "--json").stdout)
     assert [row["model"] for row in rows] == ["coder"]
 
@@ -469,4 +481,61 @@ def test_no_model_at_all_is_told_with_the_ways_out(desk: Desk) -> None:
     for words in (("models",), ("run", "Anything")):
         refused = desk.call(*words)
         assert refused.returncode == 1
-        assert "agent-service local install" in refused.stderr
+        assert "local install" in refused.stderr
+        assert "\n  (2) start a model server" in refused.stderr
+
+
+def test_threads_are_named_by_the_beginning_of_their_id(desk: Desk, upstream: ScriptedUpstream) -> None:
+    upstream.then(QUESTION)
+    thread_id = desk.waiting_thread()["thread_id"]
+    assert thread_id in desk.call("threads", "list").stdout
+    narrow = {**desk.environ, "COLUMNS": "60"}
+    screen = Screen(desk.command("threads", "list"), desk.project, narrow)
+    assert screen.end() == 0
+    assert thread_id[:8] in screen.text
+    assert thread_id not in screen.text
+    assert "waits for an answer" in screen.text
+    assert "Which name?" in desk.call("threads", "show", thread_id[:4]).stdout
+    assert desk.call("threads", "cancel", thread_id[:8]).stdout == "The question was withdrawn.\n"
+    assert desk.call("threads", "cancel", thread_id[:8]).stdout == "There was nothing to cancel.\n"
+    assert desk.call("threads", "delete", thread_id[:8]).returncode == 1
+    assert desk.call("threads", "delete", thread_id[:8], "--yes").returncode == 0
+    assert desk.call("threads", "show", thread_id).returncode == 2
+
+
+def test_what_cannot_be_is_wrong_usage_and_told_to_programs_too(desk: Desk) -> None:
+    for words in (("run", " "), ("run", "x", "--thread", "a b"), ("run", "x", "--project", "/")):
+        refused = desk.call(*words, "--json")
+        assert refused.returncode == 2, refused.stderr
+        error = json.loads(refused.stdout)["error"]
+        assert error["message"].splitlines()[0] in refused.stderr
+        assert error["code"]
+
+
+def test_a_named_data_folder_is_not_that_of_a_running_service(
+    desk: Desk, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    upstream.then("Done.")
+    desk.serve()
+    done = desk.call("run", "Anything", "--data-dir", str(tmp_path / "other"))
+    assert done.returncode == 0, done.stderr
+    assert "is not used" in done.stderr
+    assert "no threads" in desk.call("threads", "list").stdout
+
+
+def test_an_approval_is_answered_later_with_yes(desk: Desk, upstream: ScriptedUpstream) -> None:
+    desk.configure(upstream, agent="agent: {approvals: {edit_file: ask}}")
+    upstream.then(EDIT)
+    left = desk.call("run", "Greet someone")
+    assert left.returncode == 3
+    assert re.search(r"threads answer \S+ \S+ YES_OR_NO --config \S+", left.stdout)
+
+
+def test_doctor_names_what_is_in_the_way(desk: Desk, upstream: ScriptedUpstream) -> None:
+    desk.configure(upstream, agent="agent: {tools: ['no_such_module:tool']}")
+    with socket.create_server(("127.0.0.1", desk.port)):
+        broken = desk.call("doctor", "--data-dir", "/proc/agent")
+    assert broken.returncode == 1
+    marks = {line.split("  ")[0] for line in broken.stdout.splitlines() if line.startswith("✗")}
+    assert marks == {"✗ data folder", "✗ tools", "✗ address"}
+    assert f"--port {desk.port + 1}" in broken.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -199,7 +200,7 @@ def test_openapi_documents_every_route_and_its_errors(running: Running) -> None:
 
 def test_numbers_beyond_64_bits_in_fields_nobody_asked_for(tmp_path: Path) -> None:
     with ScriptedUpstream([calls(ASK), "ok"]) as upstream, RunningService(tmp_path, upstream) as service:
-        huge = {"z": 123456789012345678901234567890}
+        huge: dict[str, Any] = {"z": 123456789012345678901234567890}
         asked = service.invoke(thread_id="thread-01", **huge).json()
         assert asked["request_params"] == {"instruction": "do it", "thread_id": "thread-01"}
         assert service.resume("thread-01", "ask_1", "x", **huge).json()["agent_status"] == "completed"
