@@ -12,7 +12,9 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from checkpoints import migrations
 from checkpoints.errors import DatabaseUnusable
+from checkpoints.graph_tables import graph_metadata
 from checkpoints.tables import SCHEMA_VERSION, metadata
 
 BUSY_TIMEOUT_MS = 10_000
@@ -61,7 +63,9 @@ class Database:
                         f"{self.path} was written by a newer version of agent-service (schema {version}, "
                         f"known here: {SCHEMA_VERSION}). Upgrade agent-service, or use another --data-dir."
                     )
-                await connection.run_sync(metadata.create_all)
+                await migrations.migrate(connection, version)
+                for tables in (metadata, graph_metadata):
+                    await connection.run_sync(tables.create_all)
                 await connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
         except DBAPIError as error:
             raise DatabaseUnusable(f"{self.path} cannot be used as the database: {error.orig}") from error

@@ -9,6 +9,8 @@ CheckpointError
   AlreadyAnswered        -> too late: another answer was taken
   KeyReused              -> a new Idempotency-Key for a new request
   LeaseLost              -> stop: somebody else runs this thread now
+  StateDamaged           -> restore the database from a backup, or delete the thread
+  ThreadNotEmpty         -> copy to a new thread id
 """
 
 from __future__ import annotations
@@ -81,3 +83,20 @@ class LeaseLost(CheckpointError):
 
     def __init__(self, thread_id: str) -> None:
         super().__init__(f"Thread {thread_id!r} was taken over by another process.")
+
+
+class StateDamaged(CheckpointError):
+    """A row that the thread's state rests on is missing."""
+
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(
+            f"The stored state of thread {thread_id!r} is incomplete. "
+            "Restore the database from a backup, or delete the thread."
+        )
+
+
+class ThreadNotEmpty(CheckpointError):
+    """A thread cannot be copied over another one."""
+
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(f"Thread {thread_id!r} has checkpoints already; copy to a new thread id.")

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.database import Database
 from checkpoints.errors import ThreadNotFound
-from checkpoints.saver import forget_checkpoints
+from checkpoints.graph_tables import GRAPH_TABLES
 from checkpoints.tables import blobs, idempotency, questions, runs, threads
 
 ThreadStatus = Literal["idle", "running", "requires_human_input", "error"]
@@ -86,6 +86,6 @@ async def forget_thread(connection: AsyncConnection, thread_id: str) -> None:
     """Delete every row of the thread, the graph's own checkpoints among them."""
     of_thread = select(runs.c.run_id).where(runs.c.thread_id == thread_id)
     await connection.execute(delete(idempotency).where(idempotency.c.run_id.in_(of_thread)))
-    for table in (questions, runs, blobs, threads):  # effects go with their thread
+    # All in the caller's transaction: between two, somebody else could take the name and find the history.
+    for table in (*GRAPH_TABLES, questions, runs, blobs, threads):  # effects go with their thread
         await connection.execute(delete(table).where(table.c.thread_id == thread_id))
-    await forget_checkpoints(connection, thread_id)

@@ -1,0 +1,117 @@
+"""Reads the graph's rows back into values, within one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from langgraph.checkpoint.base import writes_sort_key
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from sqlalchemy import Row, bindparam, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from checkpoints.errors import StateDamaged
+from checkpoints.graph_tables import Where, channel_values, items, writes
+from checkpoints.sequences import split, unfold
+from checkpoints.values import ITEM, LIST, SNAPSHOT, Stored, delta_snapshot, unpack
+
+T = TypeVar("T")
+
+AT_ONCE = 500
+"""How many rows one statement asks for by their keys: below every database's limit of parameters."""
+
+_ITEMS = select(items.c.id, items.c.kind, items.c.data).where(
+    items.c.thread_id == bindparam("thread_id"), items.c.id.in_(bindparam("ids", expanding=True))
+)
+_VALUES = select(
+    channel_values.c.channel, channel_values.c.version, channel_values.c.kind, channel_values.c.data
+).where(
+    channel_values.c.thread_id == bindparam("thread_id"),
+    channel_values.c.namespace == bindparam("namespace"),
+    channel_values.c.channel.in_(bindparam("channels", expanding=True)),
+    channel_values.c.version.in_(bindparam("versions", expanding=True)),
+)
+_WRITES = select(writes).where(
+    writes.c.thread_id == bindparam("thread_id"),
+    writes.c.namespace == bindparam("namespace"),
+    writes.c.checkpoint_id.in_(bindparam("ids", expanding=True)),
+)
+
+
+class Write(NamedTuple):
+    """One stored write of a task."""
+
+    task_id: str
+    channel: str
+    stored: Stored
+
+
+class GraphReader:
+    """The values of one namespace of one thread; rows that several of them share are read once."""
+
+    def __init__(self, connection: AsyncConnection, serde: SerializerProtocol, where: Where) -> None:
+        self._connection = connection
+        self._serde = serde
+        self._where = where._asdict()
+        self._items: dict[bytes, Stored] = {}
+
+    async def values(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Stored]:
+        """The rows of these (channel, version); a channel that was empty at a version has none."""
+        found: dict[tuple[str, str], Stored] = {}
+        pairs = list(wanted)
+        for some in _portions(pairs):
+            channels, versions = zip(*some, strict=True)
+            keys = {"channels": channels, "versions": versions}
+            rows = await self._connection.execute(_VALUES, self._where | keys)
+            found |= {(channel, version): Stored(kind, data) for channel, version, kind, data in rows}
+        return {pair: found[pair] for pair in pairs if pair in found}
+
+    async def writes(self, checkpoint_ids: Sequence[str]) -> dict[str, list[Write]]:
+        """The writes below each of these checkpoints, in the order in which LangGraph applies them."""
+        rows: list[Row[Any]] = []
+        for some in _portions(checkpoint_ids):
+            rows += (await self._connection.execute(_WRITES, self._where | {"ids": some})).all()
+        rows.sort(key=lambda row: writes_sort_key(row.task_path, row.task_id, row.idx))
+        found: dict[str, list[Write]] = {each: [] for each in checkpoint_ids}
+        for row in rows:
+            found[row.checkpoint_id].append(Write(row.task_id, row.channel, Stored(row.kind, row.data)))
+        return found
+
+    async def load(self, stored: Sequence[Stored]) -> list[Any]:
+        """The values of these rows, each made anew. Raises StateDamaged."""
+        parts = [await self._parts(each) for each in stored]
+        await self._fetch([name for names in parts for name in names])
+        return [self._value(each.kind, names, each) for each, names in zip(stored, parts, strict=True)]
+
+    def _value(self, kind: str, names: list[bytes], stored: Stored) -> Any:
+        if kind == ITEM:
+            return unpack(self._serde, self._items[names[0]])
+        if kind not in (LIST, SNAPSHOT):
+            return unpack(self._serde, stored)
+        elements = [unpack(self._serde, self._items[name]) for name in names]
+        return elements if kind == LIST else delta_snapshot(elements)
+
+    async def _parts(self, stored: Stored) -> list[bytes]:
+        """The addresses of the items that a value consists of."""
+        if stored.kind == ITEM:
+            return [stored.data]
+        if stored.kind not in (LIST, SNAPSHOT):
+            return []
+        upper, *lower = unfold(stored.data)
+        for level in lower:
+            await self._fetch(upper)
+            upper = [child for node in upper for child in split(self._items[node].data)] + level
+        return upper
+
+    async def _fetch(self, names: Iterable[bytes]) -> None:
+        thread_id = self._where["thread_id"]
+        missing = list(dict.fromkeys(name for name in names if name not in self._items))
+        for some in _portions(missing):
+            rows = await self._connection.execute(_ITEMS, {"thread_id": thread_id, "ids": some})
+            self._items |= {name: Stored(kind, data) for name, kind, data in rows}
+        if any(name not in self._items for name in missing):
+            raise StateDamaged(thread_id)
+
+
+def _portions(rows: Sequence[T]) -> Iterable[Sequence[T]]:
+    return (rows[at : at + AT_ONCE] for at in range(0, len(rows), AT_ONCE))

@@ -1,0 +1,308 @@
+"""The checkpoint saver: each message is stored once, each version of a list as a few addresses.
+
+LangGraph hands the whole state to its saver at every step, and the stock savers write all of it each time.
+Here the difference is found while saving, so no reducer, overwrite, removal or fork can make what is stored
+differ from the run.
+How lists are taken apart: `checkpoints.sequences`; what a row holds: `checkpoints.values`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+    get_checkpoint_id,
+    get_checkpoint_metadata,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from sqlalchemy import Row, Select, bindparam, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from checkpoints import pruning
+from checkpoints.database import Database
+from checkpoints.graph_reader import GraphReader
+from checkpoints.graph_tables import Where, checkpoints
+from checkpoints.graph_writer import GraphWriter, copy_thread
+from checkpoints.lineage import trace
+from checkpoints.values import (
+    Encoder,
+    ListMemory,
+    Stored,
+    list_kind,
+    list_within,
+    pack,
+    unpack,
+)
+
+LISTED_AT_ONCE = 8
+"""How many checkpoints of a listing are read in one transaction."""
+
+_IN_NAMESPACE = select(checkpoints).where(
+    checkpoints.c.thread_id == bindparam("thread_id"), checkpoints.c.namespace == bindparam("namespace")
+)
+_ONE = _IN_NAMESPACE.where(checkpoints.c.checkpoint_id == bindparam("id"))
+_LATEST = _IN_NAMESPACE.order_by(checkpoints.c.checkpoint_id.desc()).limit(1)
+
+
+class SqlCheckpointSaver(BaseCheckpointSaver[str]):
+    """A LangGraph checkpointer on our database. Async methods only, of one event loop."""
+
+    def __init__(self, database: Database, *, serde: SerializerProtocol) -> None:
+        super().__init__(serde=serde)
+        self._database = database
+        self._lists = ListMemory()  # shared by the copies that `with_allowlist` makes
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that the config names, or the newest of its namespace; None if there is none."""
+        async with self._database.read() as connection:
+            row = await self._find(connection, config)
+            if row is None:
+                return None
+            reader = GraphReader(connection, self.serde, _where(config))
+            return await self._tuple(reader, row)
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """The checkpoints of a thread (of all, without a config), newest first.
+
+        A consumer that pauses holds no transaction; what is deleted meanwhile is left out.
+        """
+        found = await self._matching(config, filter, before, limit)
+        for at in range(0, len(found), LISTED_AT_ONCE):
+            for each in await self._tuples(found[at : at + LISTED_AT_ONCE]):
+                yield each
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint with the values whose version moved; the config names its parent."""
+        where = _where(config)
+        encoder = Encoder(self.serde)
+        row = self._checkpoint_row(config, checkpoint, metadata)
+        values = checkpoint["channel_values"]
+        moved = {channel: str(version) for channel, version in new_versions.items() if channel in values}
+        parts = {channel: inner for channel in moved if (inner := list_within(values[channel])) is not None}
+        # All is serialised before the first await: the run may go on meanwhile and change what it holds.
+        rows = {channel: encoder.encode(values[channel]) for channel in moved if channel not in parts}
+        earlier = {channel: self._lists.get(*where, channel) for channel in parts}
+        lists = {
+            channel: encoder.encode_list(moved[channel], inner, earlier[channel])
+            for channel, inner in parts.items()
+        }
+        async with self._database.write() as connection:
+            writer = GraphWriter(connection, where)
+            for channel, remembered in lists.items():
+                base = earlier[channel]
+                if base is not None and not await writer.has(channel, base):
+                    lists[channel] = encoder.encode_list(moved[channel], remembered.objects)
+                rows[channel] = Stored(list_kind(values[channel]), lists[channel].folded.root)
+            await writer.add_items(encoder.items)
+            await writer.put_values({channel: (moved[channel], stored) for channel, stored in rows.items()})
+            await writer.put_checkpoint(row)
+        self._lists.keep(*where, lists)
+        return _config(*where, checkpoint["id"])
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """Store what a task produced. Of LangGraph's own channels the last write counts, else the first."""
+        if not writes:
+            return
+        encoder = Encoder(self.serde)
+        rows = [
+            {
+                "checkpoint_id": str(config["configurable"]["checkpoint_id"]),
+                "task_id": task_id,
+                "idx": WRITES_IDX_MAP.get(channel, position),
+                "task_path": task_path,
+                "channel": channel,
+                **encoder.encode(value)._asdict(),
+            }
+            for position, (channel, value) in enumerate(writes)
+        ]
+        special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
+        async with self._database.write() as connection:
+            writer = GraphWriter(connection, _where(config))
+            await writer.add_items(encoder.items)
+            await writer.put_writes(rows, replace=special)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Delete everything of the thread."""
+        async with self._database.write() as connection:
+            await pruning.delete_thread(connection, str(thread_id))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete the checkpoints of these runs, by the `run_id` of their metadata."""
+        async with self._database.write() as connection:
+            await pruning.delete_runs(connection, self.serde, run_ids)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy all of a thread, its history and its pending writes, too. Raises ThreadNotEmpty."""
+        async with self._database.write() as connection:
+            await copy_thread(connection, source_thread_id, target_thread_id)
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Delete old checkpoints (`keep_latest`: one per namespace stays) or all of them (`delete`).
+
+        Ancestors that a delta channel of a kept checkpoint rests on stay, too.
+        """
+        if strategy not in ("keep_latest", "delete"):
+            raise ValueError(f"Unknown strategy {strategy!r}; there are 'keep_latest' and 'delete'.")
+        for thread_id in thread_ids:
+            async with self._database.write() as connection:
+                if strategy == "delete":
+                    await pruning.delete_thread(connection, thread_id)
+                else:
+                    await pruning.keep_latest(connection, self.serde, thread_id)
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """For each channel the value stored at its nearest ancestor, and the writes since, oldest first."""
+        history: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
+        async with self._database.read() as connection:
+            row = await self._find(connection, config) if channels else None
+            if row is None:
+                return history
+            where = Where(row.thread_id, row.namespace)
+            lineage = await trace(connection, self.serde, where, row.checkpoint_id, channels)
+            reader = GraphReader(connection, self.serde, where)
+            for channel, found in lineage.writes.items():
+                values = await reader.load([write.stored for write in found])
+                history[channel]["writes"] = [
+                    (write.task_id, channel, value) for write, value in zip(found, values, strict=True)
+                ]
+            for channel, seed in lineage.seeds.items():
+                (history[channel]["seed"],) = await reader.load([seed])
+        return history
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """A later version than `current`; the random part keeps two branches of a fork apart."""
+        number = int(str(current).split(".", 1)[0]) if current is not None else 0
+        return f"{number + 1:032}.{random.random():016}"
+
+    async def _find(self, connection: AsyncConnection, config: RunnableConfig) -> Row[Any] | None:
+        key = _where(config)._asdict()
+        if checkpoint_id := get_checkpoint_id(config):
+            return (await connection.execute(_ONE, key | {"id": checkpoint_id})).one_or_none()
+        return (await connection.execute(_LATEST, key)).one_or_none()
+
+    async def _tuple(self, reader: GraphReader, row: Row[Any]) -> CheckpointTuple:
+        body = cast(Checkpoint, unpack(self.serde, Stored(row.kind, row.body)))
+        versions = {channel: str(version) for channel, version in body["channel_versions"].items()}
+        stored = await reader.values(versions.items())
+        pending = (await reader.writes([row.checkpoint_id]))[row.checkpoint_id]
+        loaded = iter(await reader.load([*stored.values(), *(write.stored for write in pending)]))
+        return CheckpointTuple(
+            config=_config(row.thread_id, row.namespace, row.checkpoint_id),
+            checkpoint={**body, "channel_values": {channel: next(loaded) for channel, _ in stored}},
+            metadata=json.loads(row.metadata),
+            parent_config=_config(row.thread_id, row.namespace, row.parent_id) if row.parent_id else None,
+            pending_writes=[(write.task_id, write.channel, next(loaded)) for write in pending],
+        )
+
+    async def _tuples(self, found: Sequence[Row[Any]]) -> list[CheckpointTuple]:
+        """These checkpoints, as far as they are still there."""
+        tuples: list[CheckpointTuple] = []
+        readers: dict[Where, GraphReader] = {}
+        async with self._database.read() as connection:
+            for each in found:
+                where = Where(each.thread_id, each.namespace)
+                if where not in readers:
+                    readers[where] = GraphReader(connection, self.serde, where)
+                row = await self._find(connection, _config(*where, each.checkpoint_id))
+                if row is not None:
+                    tuples.append(await self._tuple(readers[where], row))
+        return tuples
+
+    async def _matching(
+        self,
+        config: RunnableConfig | None,
+        filter: dict[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> list[Row[Any]]:
+        """Keys of the checkpoints to list. Metadata is compared here: a filter's keys never become SQL."""
+        query = _listing(config, before)
+        if limit is not None and not filter:
+            query = query.limit(max(limit, 0))
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        if filter:
+            rows = [row for row in rows if _matches(json.loads(row.metadata), filter)]
+        return list(rows if limit is None else rows[: max(limit, 0)])
+
+    def _checkpoint_row(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+    ) -> dict[str, Any]:
+        details = get_checkpoint_metadata(config, metadata)
+        body = {name: value for name, value in checkpoint.items() if name != "channel_values"}
+        kind, packed = pack(*self.serde.dumps_typed(body))
+        return {
+            "checkpoint_id": checkpoint["id"],
+            "parent_id": get_checkpoint_id(config),
+            "run_id": details.get("run_id"),
+            "metadata": json.dumps(details, separators=(",", ":")),
+            "kind": kind,
+            "body": packed,
+        }
+
+
+def _listing(config: RunnableConfig | None, before: RunnableConfig | None) -> Select[Any]:
+    """Keys and metadata of the checkpoints below a config, newest first."""
+    columns = (checkpoints.c.thread_id, checkpoints.c.namespace, checkpoints.c.checkpoint_id)
+    query = select(*columns, checkpoints.c.metadata)
+    if config is not None:
+        query = query.where(checkpoints.c.thread_id == str(config["configurable"]["thread_id"]))
+        if (namespace := config["configurable"].get("checkpoint_ns")) is not None:
+            query = query.where(checkpoints.c.namespace == namespace)
+        if checkpoint_id := get_checkpoint_id(config):
+            query = query.where(checkpoints.c.checkpoint_id == checkpoint_id)
+    if before is not None and (limit := get_checkpoint_id(before)):
+        query = query.where(checkpoints.c.checkpoint_id < limit)
+    return query.order_by(checkpoints.c.checkpoint_id.desc(), *columns[:2])
+
+
+def _matches(details: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether the metadata has these values; a key that is not there counts as None."""
+    return all(details.get(name) == value for name, value in wanted.items())
+
+
+def _where(config: RunnableConfig) -> Where:
+    configurable = config["configurable"]
+    return Where(str(configurable["thread_id"]), configurable.get("checkpoint_ns", ""))
+
+
+def _config(thread_id: str, namespace: str, checkpoint_id: str) -> RunnableConfig:
+    return {
+        "configurable": {
+            "thread_id": thread_id,
+            "checkpoint_ns": namespace,
+            "checkpoint_id": checkpoint_id,
+        }
+    }

@@ -1,0 +1,182 @@
+"""A channel's value as it is stored: short ones as they are, long ones by address, lists by their elements.
+
+kind       data
+list       the root of a sequence of items (`checkpoints.sequences`)
+snapshot   the same, of a list inside LangGraph's `_DeltaSnapshot`
+item       the address of an item
+other      the serialiser's own type and bytes; `+zlib` when compressed
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import attrgetter, eq, is_
+from typing import Any, NamedTuple
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+
+from checkpoints.sequences import NODE, Folded, address, fold
+
+LIST, SNAPSHOT, ITEM = "list", "snapshot", "item"
+_ZLIB = "+zlib"
+
+INLINE_BYTES = 256
+"""Longer values become items, stored once for the task that wrote them and the channel that holds them."""
+SHORT_LIST = 16
+"""A list of no more elements, all of them plain, is one value."""
+_SCALARS = (str, int, float, type(None))
+COMPRESS_BYTES = 512
+"""Shorter data gains too little from compression."""
+REHASHED = 8
+"""So many elements at the end of the part that looks unchanged are serialised again, in case something deep
+inside them was changed in place. LangGraph's nodes must not do that, but to the latest messages some do."""
+REMEMBERED_LISTS = 32
+"""How many channels' latest lists are kept in memory, to be compared with the next version."""
+
+
+class Stored(NamedTuple):
+    """The columns `kind` and `data` of a row."""
+
+    kind: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The latest stored version of a list, with the very objects it was made of."""
+
+    version: str
+    objects: list[Any]
+    faces: list[tuple[Any, ...]]
+    folded: Folded
+
+
+class ListMemory:
+    """The latest versions of the channels written last, by (thread, namespace, channel).
+
+    What it knows is a guess: the writer checks that the row of that version is still there.
+    """
+
+    def __init__(self) -> None:
+        self._lists: OrderedDict[tuple[str, str, str], Remembered] = OrderedDict()
+
+    def get(self, thread_id: str, namespace: str, channel: str) -> Remembered | None:
+        return self._lists.get((thread_id, namespace, channel))
+
+    def keep(self, thread_id: str, namespace: str, lists: Mapping[str, Remembered]) -> None:
+        """Remember lists whose rows were committed."""
+        for channel, remembered in lists.items():
+            self._lists[thread_id, namespace, channel] = remembered
+            self._lists.move_to_end((thread_id, namespace, channel))
+        while len(self._lists) > REMEMBERED_LISTS:
+            self._lists.popitem(last=False)
+
+
+class Encoder:
+    """Turns values into rows; `items` are the rows that these rest on."""
+
+    def __init__(self, serde: SerializerProtocol) -> None:
+        self._serde = serde
+        self.items: dict[bytes, Stored] = {}
+
+    def encode(self, value: Any) -> Stored:
+        """The row of a value that has no earlier version."""
+        parts = list_within(value)
+        if parts is not None:
+            return Stored(list_kind(value), self.encode_list("", parts).folded.root)
+        kind, data = self._serde.dumps_typed(value)
+        return Stored(kind, data) if len(data) <= INLINE_BYTES else Stored(ITEM, self._item(kind, data))
+
+    def encode_list(self, version: str, value: list[Any], earlier: Remembered | None = None) -> Remembered:
+        """A version of a list; what `earlier` has in the same place is taken as stored."""
+        objects = list(value)
+        same = _unchanged(objects, earlier) if earlier else 0
+        faces = [*(earlier.faces[:same] if earlier else ()), *map(_face, objects[same:])]
+        old = earlier.folded.ids if earlier else []
+        ids = old[: max(0, same - REHASHED)]
+        kept = len(ids)
+        for position, each in enumerate(objects[kept:], kept):
+            kind, data = self._serde.dumps_typed(each)
+            known = old[position] if position < len(old) else None
+            ids.append(self._item(kind, data, known))
+            if kept == position and ids[position] == known:
+                kept += 1
+        folded = fold(ids, earlier.folded if earlier else None, kept)
+        self.items |= {node: Stored(NODE, children) for node, children in folded.new_nodes.items()}
+        return Remembered(version, objects, faces, folded)
+
+    def _item(self, kind: str, data: bytes, known: bytes | None = None) -> bytes:
+        name = address(kind, data)
+        if name != known and name not in self.items:
+            self.items[name] = pack(kind, data)
+        return name
+
+
+def list_within(value: Any) -> list[Any] | None:
+    """The list to store element by element, if the value is or holds one."""
+    inner = value.value if isinstance(value, _DeltaSnapshot) else value
+    if type(inner) is not list:
+        return None
+    short = len(inner) <= SHORT_LIST and all(isinstance(each, _SCALARS) for each in inner)
+    return None if short else inner
+
+
+def list_kind(value: Any) -> str:
+    """The kind of a value that is or holds a list."""
+    return SNAPSHOT if isinstance(value, _DeltaSnapshot) else LIST
+
+
+def _face(element: Any) -> tuple[Any, ...]:
+    """What an element shows of itself: to change it in place replaces at least one of these objects."""
+    if isinstance(element, dict):
+        return (*element.keys(), *element.values())
+    return tuple(element) if isinstance(element, list) else (*getattr(element, "__dict__", {}).values(),)
+
+
+def _unchanged(objects: list[Any], earlier: Remembered) -> int:
+    """How many leading elements are the same objects as before, and look the same."""
+    count = 0
+    try:
+        if _all_unchanged(objects, earlier):
+            return min(len(objects), len(earlier.objects))
+        for one, other, old in zip(objects, earlier.objects, earlier.faces, strict=False):
+            if one is not other or _face(one) != old:
+                break
+            count += 1
+    except (TypeError, ValueError):  # something that cannot be compared took the place of something else
+        pass
+    return count
+
+
+def _all_unchanged(objects: list[Any], earlier: Remembered) -> bool:
+    """Whether nothing but the end differs, as after nearly every step; no Python code per element."""
+    try:
+        faces = map(tuple, map(dict.values, map(attrgetter("__dict__"), objects)))
+        return all(map(is_, objects, earlier.objects)) and all(map(eq, faces, earlier.faces))
+    except AttributeError:  # not objects with attributes, as messages are
+        return False
+
+
+def pack(kind: str, data: bytes) -> Stored:
+    """The data, compressed where that makes it at least a tenth smaller."""
+    if len(data) >= COMPRESS_BYTES:
+        smaller = zlib.compress(data, 1)
+        if len(smaller) < 0.9 * len(data):
+            return Stored(kind + _ZLIB, smaller)
+    return Stored(kind, data)
+
+
+def unpack(serde: SerializerProtocol, stored: Stored) -> Any:
+    """The value of a row that stands for itself."""
+    if stored.kind.endswith(_ZLIB):
+        stored = Stored(stored.kind.removesuffix(_ZLIB), zlib.decompress(stored.data))
+    return serde.loads_typed((stored.kind, stored.data))
+
+
+def delta_snapshot(value: list[Any]) -> Any:
+    """The list as LangGraph's delta channels expect their seed."""
+    return _DeltaSnapshot(value)
