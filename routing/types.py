@@ -51,15 +51,6 @@ class ChatRequest:
     """If given, only this provider is used; there is no fail-over to another."""
     quality: Quality = "balanced"
 
-    @property
-    def messages(self) -> list[ChatMessage]:
-        messages: list[ChatMessage] = self.body["messages"]
-        return messages
-
-    @property
-    def wants_tools(self) -> bool:
-        return bool(self.body.get("tools"))
-
 
 @dataclass(frozen=True, slots=True)
 class Attempt:

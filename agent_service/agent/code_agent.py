@@ -57,7 +57,7 @@ class ThreadView:
 
 
 class CodeAgent:
-    """Starts, resumes, shows and cancels. Use it with `async with`."""
+    """Starts, resumes, shows, cancels and deletes; the runs themselves belong to the supervisor."""
 
     def __init__(
         self,

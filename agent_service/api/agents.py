@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import uuid4
 
 import orjson
@@ -35,16 +35,18 @@ _SSE_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 MAX_KEY_LENGTH = 255
 Begin = Callable[[], Awaitable[ActiveRun | Finished]]
 
+_RUN_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: event_stream("The outcome; with `stream` the events of the run."),
+    202: {"model": RunAccepted, "description": "With `background`: the run goes on by itself."},
+    **errors(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
+}
+
 
 @router.post(
     "/agents/code/invoke",
     summary="Give the agent an instruction",
     response_model=CodeAgentResponse,
-    responses={
-        200: event_stream("The outcome; with `stream` the events of the run."),
-        202: {"model": RunAccepted, "description": "With `background`: the run goes on by itself."},
-        **errors(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
-    },
+    responses=_RUN_ANSWERS,
 )
 async def invoke(
     body: CodeAgentRequest, request: Request, services: ServicesOf, principal: PrincipalOf
@@ -67,11 +69,7 @@ async def invoke(
     "/agents/resume",
     summary="Answer a question of the agent",
     response_model=CodeAgentResponse,
-    responses={
-        200: event_stream("The outcome; with `stream` the events of the run."),
-        202: {"model": RunAccepted, "description": "With `background`: the run goes on by itself."},
-        **errors(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
-    },
+    responses=_RUN_ANSWERS,
 )
 async def resume(
     body: ResumeRequest, request: Request, services: ServicesOf, principal: PrincipalOf
@@ -206,12 +204,15 @@ def _answer_again(request: Request, body: CodeAgentRequest | ResumeRequest, earl
     """The stored response, in the way that was asked for."""
     if not body.background and not _wants_stream(request, body):
         return Response(earlier.response, media_type="application/json")
-    response = orjson.loads(earlier.response)
-    ids = {"thread_id": response["thread_id"], "run_id": response["run_id"]}
+    finished = _run_finished(earlier)
     if body.background:
-        return _accepted(**ids)
-    finished = encode_sse(events.RunFinished(**ids, response=response))
-    return Response(finished, media_type="text/event-stream", headers=_SSE_HEADERS)
+        return _accepted(finished.thread_id, finished.run_id)
+    return Response(encode_sse(finished), media_type="text/event-stream", headers=_SSE_HEADERS)
+
+
+def _run_finished(earlier: Finished) -> events.RunFinished:
+    response = orjson.loads(earlier.response)
+    return events.RunFinished(thread_id=response["thread_id"], run_id=response["run_id"], response=response)
 
 
 def _accepted(thread_id: str, run_id: str) -> JSONResponse:
@@ -228,9 +229,7 @@ async def _run_events(agent: CodeAgent, thread_id: str, begin: Begin) -> AsyncIt
     with agent.feed.follow(thread_id) as subscription:
         begun = await asyncio.shield(asyncio.ensure_future(begin()))
         if isinstance(begun, Finished):
-            response = orjson.loads(begun.response)
-            run_id = response["run_id"]
-            yield encode_sse(events.RunFinished(thread_id=thread_id, run_id=run_id, response=response))
+            yield encode_sse(_run_finished(begun))
             return
         async for event in subscription.events(KEEP_ALIVE_SECONDS):
             yield encode_sse(event) if event else KEEP_ALIVE
