@@ -16,7 +16,7 @@ from routing.naming import BUILT_IN_ALIASES
 from routing.pool import ProviderPool
 from routing.providers.base import Provider
 from routing.providers.constrained import ConstrainedProvider
-from routing.providers.openai_compatible import OpenAICompatibleProvider
+from routing.providers.formats import http_provider
 from routing.router import ModelRouter
 from routing.transport import open_client
 
@@ -141,5 +141,5 @@ class ModelPool:
 
 
 def make_provider(spec: ProviderSpec) -> Provider:
-    """The adapter for one row, with a client of its own; weak models are held to a schema."""
-    return ConstrainedProvider(OpenAICompatibleProvider(spec, open_client()))
+    """The provider of one row, with a client of its own; weak models are held to a schema."""
+    return ConstrainedProvider(http_provider(spec, open_client()))

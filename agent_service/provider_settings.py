@@ -45,6 +45,7 @@ class ProviderSettings(BaseModel):
     base_url: Annotated[str | None, BeforeValidator(_web_address)] = None
     models: tuple[ModelCard, ...] | None = None
     protocol: Protocol | None = None
+    api_version: str | None = None
     display_name: str | None = None
     tier: Literal["free", "trial", "paid", "local"] | None = None
     tool_calling: ToolCalling | None = None
@@ -95,7 +96,9 @@ def _configured(name: str, entry: ProviderSettings, environ: Mapping[str, str]) 
                 f"providers.{name}.api_key: is missing; write it here, or set {usual}, "
                 f"or write `{KEYLESS}` if none is needed"
             )
-        spec = spec_for(name, _unless_keyless(key), base_url=address, models=entry.models)
+        spec = spec_for(
+            name, _unless_keyless(key), base_url=address, models=entry.models, protocol=entry.protocol
+        )
         return ProviderSpec.model_validate({**dict(spec), **entry.details()})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]

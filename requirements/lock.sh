@@ -35,4 +35,4 @@ compile() { # NAME [pip-compile options], with further requirements on standard 
 
 requirements | compile runtime "$@"
 requirements | compile local --constraint requirements/runtime.lock --extra local "$@"
-requirements dev | compile dev --constraint requirements/local.lock --extra local "$@"
+requirements dev | compile dev --constraint requirements/local.lock --extra local --extra postgres "$@"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from routing.config import ModelCard, ProviderSpec
+from routing.config import ModelCard, Protocol, ProviderSpec
 from routing.errors import ProviderNotFound
 
 
@@ -24,6 +24,7 @@ class KnownProvider(BaseModel):
 
     id: str
     display_name: str
+    protocol: Protocol = "openai-chat"
     base_url: str
     """A part in braces is the user's to fill in, with `base_url` of `spec_for`."""
     env_keys: tuple[str, ...]
@@ -55,11 +56,13 @@ def spec_for(
     *,
     base_url: str | None = None,
     models: Iterable[ModelCard] | None = None,
+    protocol: Protocol | None = None,
 ) -> ProviderSpec:
     """The row of a shipped provider with the user's key in it.
 
     `models` replaces the shipped ones. At another `base_url` other models may live: without `models`, it
-    is asked which. Raises ProviderNotFound, with the nearest names.
+    is asked which. `protocol` replaces the format that it usually speaks. Raises ProviderNotFound, with the
+    nearest names.
     """
     known = known_providers().get(name)
     if known is None:
@@ -70,6 +73,7 @@ def spec_for(
     return ProviderSpec(
         name=known.id,
         display_name=known.display_name,
+        protocol=protocol or known.protocol,
         base_url=base_url or known.base_url,
         api_key=SecretStr(api_key) if isinstance(api_key, str) else api_key,
         tier=known.tier,

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
-Protocol = Literal["openai-chat"]
+from routing.fields import OPENAI_CHAT_FIELDS
+
+Protocol = Literal["openai-chat", "anthropic-messages", "azure-openai", "cohere-chat", "gemini"]
+"""The wire formats (`routing/providers/formats.py`)."""
 ToolCalling = Literal["native", "constrained", "none"]
 """How a model calls tools: by the provider's own means; by a JSON schema that every step is held to (for
 models that are too weak to do it freely); or not at all."""
+
+
+_TAKEN_BY_ALL = frozenset(
+    {
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "response_format",
+        "stop",
+        "stream_options",
+        "tool_choice",
+        "tools",
+    }
+)
+_SAMPLING = frozenset({"seed", "temperature", "top_p"})
+_PENALTIES = frozenset({"frequency_penalty", "presence_penalty"})
+TAKEN_BY: Mapping[Protocol, frozenset[str]] = MappingProxyType(
+    {
+        "anthropic-messages": _TAKEN_BY_ALL | {"parallel_tool_calls"},
+        "cohere-chat": _TAKEN_BY_ALL | _SAMPLING,
+        "gemini": _TAKEN_BY_ALL | _SAMPLING | _PENALTIES,
+    }
+)
+"""The fields of a chat request that a format has words for; those not named here take all of them."""
 
 
 class _Frozen(BaseModel):
@@ -53,6 +82,8 @@ class ProviderSpec(_Frozen):
     protocol: Protocol = "openai-chat"
     base_url: str
     """Including the version part: `https://api.example.com/v1`."""
+    api_version: str | None = None
+    """The dated version of the API, in formats that have one; None = the one the format was written for."""
     api_key: SecretStr | None = None
     """None = the provider takes requests without a key."""
     tier: Literal["free", "trial", "paid", "local", "oauth"] = "paid"
@@ -61,10 +92,17 @@ class ProviderSpec(_Frozen):
     tool_calling: ToolCalling = "native"
     headers: dict[str, str] = Field(default_factory=dict)
     """Fixed further headers."""
-    unsupported: frozenset[str] = frozenset()
-    """Request fields this provider refuses; they are left out and named in `RouteDecision.dropped`."""
+    unsupported: frozenset[str] = Field(default=frozenset(), validate_default=True)
+    """Request fields this provider refuses, and all that its format has no words for; they are left out
+    and named in `RouteDecision.dropped`."""
     stream_usage: bool = True
     """Whether `stream_options.include_usage` is understood."""
+
+    @field_validator("unsupported")
+    @classmethod
+    def _with_those_of_the_format(cls, given: frozenset[str], info: ValidationInfo) -> frozenset[str]:
+        taken = TAKEN_BY.get(info.data.get("protocol", "openai-chat"), OPENAI_CHAT_FIELDS)
+        return given | (OPENAI_CHAT_FIELDS - taken)
 
     @property
     def is_local(self) -> bool:

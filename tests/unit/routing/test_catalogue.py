@@ -65,6 +65,31 @@ def test_an_account_id_is_no_other_address() -> None:
     assert spec_for("cloudflare", "k", base_url=mine).models == known_models("cloudflare") != ()
 
 
+@pytest.mark.parametrize(
+    ("name", "protocol"),
+    [
+        ("openai", "openai-chat"),
+        ("anthropic", "anthropic-messages"),
+        ("azure", "azure-openai"),
+        ("cohere", "cohere-chat"),
+        ("gemini", "gemini"),
+    ],
+)
+def test_each_row_names_its_format(name: str, protocol: str) -> None:
+    assert spec_for(name, "k").protocol == protocol
+
+
+def test_gemini_is_spared_what_its_newer_models_refuse() -> None:
+    assert {"temperature", "top_p", "logit_bias"} <= spec_for("gemini", "k").unsupported
+
+
+def test_a_row_in_another_format_takes_the_fields_of_that_format() -> None:
+    compatible = "https://api.cohere.ai/compatibility/v1"
+    spec = spec_for("cohere", "k", base_url=compatible, protocol="openai-chat")
+    assert spec.protocol == "openai-chat" and not spec.unsupported
+    assert "logit_bias" in spec_for("cohere", "k").unsupported
+
+
 def test_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(ProviderNotFound, match="groq"):
         spec_for("grok", None)

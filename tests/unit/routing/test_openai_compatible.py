@@ -20,7 +20,7 @@ from routing.errors import (
     RateLimited,
     RequestRejected,
 )
-from routing.providers import openai_compatible
+from routing.providers import http_provider
 from routing.providers.openai_compatible import OpenAICompatibleProvider
 from routing.transport import open_client
 from routing.types import ChatChunk
@@ -269,7 +269,7 @@ def test_the_deadline_ends_every_wait(step: Step, question: Callable[..., Awaita
 
 @pytest.mark.parametrize("step", [hang(), drip()])
 def test_comments_and_blanks_are_no_sign_of_life(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_compatible, "_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(http_provider, "_SILENCE_SECONDS", 0.2)
     began = time.monotonic()
     with pytest.raises(ProviderTimeout):
         answers(step, lambda provider: streamed(provider, 30))
@@ -277,7 +277,7 @@ def test_comments_and_blanks_are_no_sign_of_life(step: Step, monkeypatch: pytest
 
 
 def test_a_slow_reader_is_not_held_against_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_compatible, "_SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(http_provider, "_SILENCE_SECONDS", 0.3)
 
     async def question(provider: OpenAICompatibleProvider) -> str:
         text = ""
@@ -292,7 +292,7 @@ def test_a_slow_reader_is_not_held_against_the_provider(monkeypatch: pytest.Monk
 def test_a_server_that_finished_but_does_not_hang_up_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(openai_compatible, "_TAIL_SECONDS", 0.1)
+    monkeypatch.setattr(http_provider, "_TAIL_SECONDS", 0.1)
     done = b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
     step = raw(done, *[b": \n"] * 300, content_type="text/event-stream", pause=0.01)
     began = time.monotonic()

@@ -1,0 +1,236 @@
+"""One account at one provider, over HTTP: time-outs, size limits and faults are the same in any format."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+import httpx
+import orjson
+
+from routing.answers import as_chunks, checked, choices_of, decode, has_content, refuse_bad_ending
+from routing.config import ModelCard, ProviderSpec
+from routing.errors import ProviderUnavailable, RequestRejected
+from routing.event_stream import EventLines
+from routing.faults import from_error_object, from_status
+from routing.providers.wire_format import WireFormat
+from routing.transport import Patience, faults_of, pieces, was_hung_up
+from routing.types import ChatChunk
+
+_SILENCE_SECONDS = 30.0
+"""Longest wait between two pieces of content."""
+_THINKING_SECONDS = 120.0
+"""Longest wait after a model said that it thinks, of which some show nothing until they are done."""
+_LOCAL_FIRST_SECONDS = 120.0
+"""Longest wait for the first content of a server on this machine, which may have to load the model."""
+_TAIL_SECONDS = 5.0
+"""Longest wait for the usage once the answer itself is finished."""
+_LOOKUP_SECONDS = 10.0
+_MAX_ERROR_BYTES = 64 << 10
+_MALFORMED = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
+"""What looking into data raises that is not what it should be."""
+
+
+class HttpProvider:
+    """One account at one provider. Implements `Provider`; owns the client it is given."""
+
+    def __init__(self, spec: ProviderSpec, client: httpx.AsyncClient, wire: WireFormat) -> None:
+        self._spec, self._client, self._wire = spec, client, wire
+        self._headers = httpx.Headers(wire.headers(spec))
+        self._headers.update(spec.headers)
+        self._headers["Content-Type"] = "application/json"
+        self._secrets = tuple(value for name, value in spec.headers.items() if _is_secret(name))
+        if spec.api_key is not None:
+            key = spec.api_key.get_secret_value()
+            self._headers.update(wire.credentials(key))
+            self._secrets += (key,)
+
+    @property
+    def spec(self) -> ProviderSpec:
+        return self._spec
+
+    async def complete(self, card: ModelCard, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+        """A checked OpenAI chat completion object. Raises ProviderError."""
+        patience = Patience(deadline, self._first_wait(deadline, whole=True))
+        with faults_of(self._spec.name):
+            async with self._post(card, body, patience, stream=False) as response:
+                return await self._read_whole(response, card, patience)
+
+    async def stream(
+        self, card: ModelCard, body: Mapping[str, Any], deadline: float
+    ) -> AsyncIterator[ChatChunk]:
+        """The chunks of a streamed answer, and its usage if the provider tells it. Raises ProviderError."""
+        patience = Patience(deadline, self._first_wait(deadline, whole=False))
+        with faults_of(self._spec.name):
+            async with self._post(card, body, patience, stream=True) as response:
+                if "json" in response.headers.get("content-type", ""):
+                    # Some providers answer whole although a stream was asked for.
+                    for chunk in as_chunks(await self._read_whole(response, card, patience)):
+                        yield chunk
+                    return
+                async with contextlib.aclosing(self._read_events(response, card, patience)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+
+    async def list_models(self) -> list[ModelCard]:
+        """The chat models that the provider offers now. Raises ProviderError."""
+        patience = Patience(asyncio.get_running_loop().time() + _LOOKUP_SECONDS, _LOOKUP_SECONDS)
+        request = self._client.build_request("GET", self._wire.models_url(self._spec), headers=self._headers)
+        with faults_of(self._spec.name):
+            async with self._send(request, patience) as response:
+                answer = orjson.loads(b"".join([piece async for piece in pieces(response, patience)]))
+        try:
+            cards = self._wire.cards(answer)
+        except _MALFORMED:
+            cards = None
+        if cards is None:
+            raise ProviderUnavailable(self._spec.name, f"{self._spec.name} sent no list of models")
+        return cards
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    def _first_wait(self, deadline: float, *, whole: bool) -> float:
+        """Seconds until the first content must be there.
+
+        A whole answer only comes when its last word is written: it gets half of the time, so that
+        another candidate can still be asked.
+        """
+        first = _LOCAL_FIRST_SECONDS if self._spec.is_local else _SILENCE_SECONDS
+        half = (deadline - asyncio.get_running_loop().time()) / 2
+        return max(first, half) if whole else first
+
+    def _post(
+        self, card: ModelCard, body: Mapping[str, Any], patience: Patience, *, stream: bool
+    ) -> contextlib.AbstractAsyncContextManager[httpx.Response]:
+        taken = {key: value for key, value in body.items() if key not in self._spec.unsupported}
+        try:
+            content = self._wire.request(self._spec, card, taken, stream=stream)
+            encoded = orjson.dumps(content)
+        except orjson.JSONEncodeError as error:
+            raise RequestRejected(self._spec.name, f"the request cannot be sent as JSON: {error}") from None
+        except _MALFORMED as error:
+            reason = f"a message or tool lacks what it needs ({type(error).__name__}: {error})"
+            raise RequestRejected(self._spec.name, f"the request is malformed: {reason}") from None
+        url = self._wire.url(self._spec, card, stream=stream)
+        request = self._client.build_request("POST", url, headers=self._headers, content=encoded)
+        return self._send(request, patience)
+
+    @contextlib.asynccontextmanager
+    async def _send(self, request: httpx.Request, patience: Patience) -> AsyncIterator[httpx.Response]:
+        """The response, its body not yet read. Raises ProviderError unless its status is 2xx."""
+        try:
+            response = await patience.wait(self._client.send(request, stream=True))
+        except httpx.HTTPError as error:
+            if not was_hung_up(error):
+                raise
+            response = await patience.wait(self._client.send(request, stream=True))
+        try:
+            if not response.is_success:
+                body = await self._error_body(response, patience)
+                status = self._wire.status(response.status_code, body)
+                raise from_status(self._spec.name, status, response.headers, body, self._secrets)
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _error_body(self, response: httpx.Response, patience: Patience) -> Any:
+        """Its JSON or text as far as it can be had; what matters, the status, is known already."""
+        text = b""
+        with contextlib.suppress(httpx.HTTPError, ValueError, OSError):
+            async for piece in pieces(response, patience):
+                text += piece
+                if len(text) > _MAX_ERROR_BYTES:
+                    break
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return text.decode("utf-8", "replace")
+
+    async def _read_whole(
+        self, response: httpx.Response, card: ModelCard, patience: Patience
+    ) -> dict[str, Any]:
+        name = self._spec.name
+        text = bytearray()
+        async for piece in pieces(response, patience):
+            text += piece
+            if not piece.isspace():  # blanks keep a connection open, they are no answer
+                patience.renew(_SILENCE_SECONDS)
+        answer = decode(bytes(text))
+        if answer is None:
+            raise ProviderUnavailable(name, f"{name} sent no JSON object")
+        if error := self._wire.error(answer.data):
+            raise from_error_object(name, error, self._secrets)
+        try:
+            completion = self._wire.answer(name, card, answer.data)
+        except _MALFORMED as error:
+            raise ValueError(f"its answer has not the form it should have ({error})") from None
+        return checked(name, completion)
+
+    async def _read_events(
+        self, response: httpx.Response, card: ModelCard, patience: Patience
+    ) -> AsyncGenerator[ChatChunk, None]:
+        name, reader = self._spec.name, self._wire.reader(self._spec.name, card)
+        said = False
+        finish: str | None = None
+        try:
+            async with contextlib.aclosing(_payloads(response, patience)) as payloads:
+                async for kind, payload in payloads:
+                    if payload == b"[DONE]":
+                        break
+                    if (event := decode(payload)) is None:
+                        continue
+                    error = self._wire.error(event.data)
+                    if kind == "error" or error:
+                        raise from_error_object(name, error or event.data, self._secrets)
+                    if (chunks := _read(reader.read, event)) is None:
+                        continue
+                    for chunk in chunks:
+                        for choice in choices_of(chunk.data):
+                            said = said or has_content(choice.get("delta") or {})
+                            finish = choice.get("finish_reason") or finish
+                    patience.renew(_next_wait(finish, thinking=reader.thinking))
+                    for chunk in chunks:
+                        yield chunk
+                    if reader.ended:
+                        break
+        except (TimeoutError, httpx.HTTPError, OSError):
+            if finish is None:  # else only the usage is missing
+                raise
+        refuse_bad_ending(name, finish, said=said)
+
+
+def _read(
+    read: Callable[[ChatChunk], Sequence[ChatChunk] | None], event: ChatChunk
+) -> Sequence[ChatChunk] | None:
+    """What the event says. Raises ProviderError, and ValueError when it makes no sense."""
+    try:
+        return read(event)
+    except _MALFORMED as error:
+        raise ValueError(f"an event of its answer has not the form it should have ({error})") from None
+
+
+def _next_wait(finish: str | None, *, thinking: bool) -> float:
+    """Seconds that may pass until the next content."""
+    if finish is not None:
+        return _TAIL_SECONDS
+    return _THINKING_SECONDS if thinking else _SILENCE_SECONDS
+
+
+async def _payloads(response: httpx.Response, patience: Patience) -> AsyncGenerator[tuple[str, bytes], None]:
+    """The `event:` and `data:` of each event."""
+    lines = EventLines()
+    async with contextlib.aclosing(pieces(response, patience)) as arriving:
+        async for piece in arriving:
+            for payload in lines.feed(piece):
+                yield lines.event, payload
+    for payload in lines.finish():
+        yield lines.event, payload
+
+
+def _is_secret(header: str) -> bool:
+    return bool(re.search(r"(?i)key|token|auth|secret|cookie", header))
