@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from itertools import islice
 
 from tools.errors import ToolError
@@ -63,25 +64,27 @@ def _ambiguous(content: bytes, wanted: bytes, count: int) -> str:
 
 
 def _not_found(content: bytes, old: bytes) -> str:
-    text = content.decode("utf-8", "replace")
+    lines = content.decode("utf-8", "replace").split("\n")
     asked = [line for line in old.decode("utf-8", "replace").splitlines() if line.strip()]
-    nearest = _nearest(text.split("\n"), asked[0].strip(), len(asked)) if asked else ""
-    if not nearest:
+    start = nearest_line(lines, asked[0]) if asked else None
+    if start is None:
         return "old_text is not in the file, nor anything like it. Read the file and copy the text exactly."
+    shown = lines[start : start + min(len(asked), _SHOWN_LINES)]
+    nearest = "\n".join(f"line {start + i + 1}: {line.rstrip(chr(13))[:500]}" for i, line in enumerate(shown))
     return f"old_text is not in the file exactly as given. Nearest is:\n{nearest}\nCopy it exactly."
 
 
-def _nearest(lines: list[str], wanted: str, count: int) -> str:
-    """The passage of the file that starts with the line most like `wanted`."""
+def nearest_line(lines: Sequence[str], wanted: str) -> int | None:
+    """Where the line most like `wanted` is, counted from 0; None if none is like it.
+
+    Blanks around it do not count, nor what is past its first 200 characters or the file's first 10,000
+    different lines.
+    """
     places: dict[str, int] = {}
     for number, line in enumerate(lines):
         places.setdefault(line.strip()[:_FUZZY_CHARACTERS], number)
-    wanted = wanted[:_FUZZY_CHARACTERS]
-    if wanted not in places:
-        alike = difflib.get_close_matches(wanted, islice(places, _FUZZY_LINES), n=1)
-        if not alike:
-            return ""
-        wanted = alike[0]
-    start = places[wanted]
-    shown = lines[start : start + min(count, _SHOWN_LINES)]
-    return "\n".join(f"line {start + i + 1}: {line.rstrip(chr(13))[:500]}" for i, line in enumerate(shown))
+    wanted = wanted.strip()[:_FUZZY_CHARACTERS]
+    if wanted in places:
+        return places[wanted]
+    alike = difflib.get_close_matches(wanted, islice(places, _FUZZY_LINES), n=1)
+    return places[alike[0]] if alike else None

@@ -15,6 +15,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,6 +40,7 @@ def create(folder: int, name: str, after: bytes) -> bool:
             rename_new(folder, temporary, name)
         except FileExistsError:
             return False
+        sys.audit("agent_service.file.swapped", name)
     os.fsync(folder)
     return True
 
@@ -132,6 +134,7 @@ def _written(folder: int, content: bytes, like: os.stat_result | None = None) ->
             if like is not None:
                 _take_after(descriptor, like)
             os.fsync(descriptor)
+            sys.audit("agent_service.file.prepared", name)
             yield name
     finally:
         _remove(folder, name)
@@ -181,10 +184,12 @@ def _swap(folder: int, temporary: str, name: str, before: bytes, after: bytes) -
         exchanged = exchange(folder, aside, name)
         if not exchanged:
             os.rename(aside, name, src_dir_fd=folder, dst_dir_fd=folder)
-            return True
     except BaseException:
         _remove(folder, aside)
         raise
+    sys.audit("agent_service.file.swapped", name)
+    if not exchanged:
+        return True
     if not _came_out(folder, aside, before):
         _give_back(folder, aside, name, after)
         return False

@@ -118,6 +118,12 @@ class ToolCall:
         value = self.arguments.get(self.tool.path_parameter or "")
         return normalise(value) if isinstance(value, str) else None
 
+    @property
+    def wanted(self) -> str:
+        """The text the call is about, such as the passage to replace: its first text besides the path."""
+        texts = (value for name, value in self.arguments.items() if name != self.tool.path_parameter)
+        return next((value for value in texts if isinstance(value, str)), "")
+
     async def run(self, ctx: ToolContext) -> ToolResult:
         """Run a tool without effects. Raises ToolError, and whatever `ctx.ask` raises to pause."""
         if self.tool.effect not in ("none", "human"):

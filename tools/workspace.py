@@ -5,9 +5,10 @@ Nothing here keeps a file open between calls, and all of it blocks: call it from
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from tools.tool import Effect
 MIB = 1024 * 1024
 _SNIFFED = 8192
 _SWEPT_ENTRIES = 50_000
+
+Observer = Callable[[str, bytes | None], None]
+"""Told a path and the content that was read there or written to it; None = the file was deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,16 @@ class Workspace:
         self.root = root
         self.limits = limits
         self._open_folder = opener
+        self._observer: Observer | None = None
+
+    def observed(self, observer: Observer) -> Workspace:
+        """The same project, seen through: `observer` is told of each `read` and `commit` that succeeds.
+
+        It is called in the thread that reads or writes.
+        """
+        view = copy.copy(self)
+        view._observer = observer
+        return view
 
     @property
     def identity(self) -> str:
@@ -78,6 +92,7 @@ class Workspace:
             raise ToolError(f"there is no file {normalise(filepath)}; list_files shows what there is")
         if is_binary(content):
             raise ToolError(f"{normalise(filepath)} is a binary file; only text files can be read")
+        self._tell(normalise(filepath), content)
         return content
 
     def current(self, filepath: str) -> bytes | None:
@@ -115,6 +130,7 @@ class Workspace:
                 f"{path} was changed by somebody else since it was read; nothing was written. "
                 "Read it again and decide anew."
             )
+        self._tell(path, effect.after)
 
     def check_writable(self, filepath: str) -> str:
         """The path's one spelling (`normalise`). Raises ToolError if only the human may change it."""
@@ -142,6 +158,10 @@ class Workspace:
             for parts in self._leftovers(root, paths):
                 (removed if self._sweep_one(root, parts) else kept).append("/".join(parts))
         return Swept(tuple(removed), tuple(kept))
+
+    def _tell(self, path: str, content: bytes | None) -> None:
+        if self._observer is not None:
+            self._observer(path, content)
 
     def _content(self, filepath: str, limit: int) -> bytes | None:
         path = normalise(filepath)
