@@ -21,14 +21,15 @@ from agent_service.agent.code_agent import Caller, CodeAgent
 from agent_service.agent.feed import EventFeed
 from agent_service.agent.limits import RunLimits
 from agent_service.agent.parts import AgentParts
+from agent_service.agent.retention import Retention
 from agent_service.agent.supervisor import RunSupervisor
-from agent_service.api import agents, chat, service
+from agent_service.agent.workspace_watch import WorkspaceWatch
+from agent_service.api import agents, chat, service, timeline
 from agent_service.api.edge import EdgeConfig, protect
 from agent_service.api.errors import install_error_handlers
 from agent_service.api.services import Services
 from agent_service.config_file import ConfigError
-from agent_service.data_dir import STATE_FILE, prepare_data_dir
-from agent_service.events import AgentEvent
+from agent_service.data_dir import prepare_data_dir
 from agent_service.local_model import embedded_provider
 from agent_service.model_pool import ModelPool, make_provider
 from agent_service.notify import Notifier
@@ -41,7 +42,7 @@ from agent_service.settings import (
     routing_config,
 )
 from agent_service.watch import watch_file
-from checkpoints.database import Database
+from checkpoints.opening import open_database
 from checkpoints.stores import Stores
 from tools.filesystem import edit_file, list_files, read_file, write_file
 from tools.human import ask_human_for_input
@@ -98,7 +99,7 @@ class Service:
         )
         install_error_handlers(app)
         app.include_router(service.root)
-        for routes in (agents.router, chat.router, service.router):
+        for routes in (agents.router, timeline.router, chat.router, service.router):
             add_with_alias(app, routes)
         return protect(app, EdgeConfig.from_settings(self.settings.server))
 
@@ -112,7 +113,9 @@ class Service:
     async def _open(self, stack: AsyncExitStack) -> Services:
         settings, launch = self.settings, self.launch
         data_dir = prepare_data_dir(settings.data_dir)
-        database = await stack.enter_async_context(Database.open(data_dir / STATE_FILE))
+        database = await stack.enter_async_context(
+            open_database(settings.database, synchronous=settings.state.synchronous)
+        )
         models = await stack.enter_async_context(
             ModelPool(
                 routing_config(settings, launch.environ),
@@ -121,25 +124,25 @@ class Service:
                 embedded=lambda: embedded_provider(data_dir, launch.environ, make_provider),
             )
         )
-        stores, feed = Stores.on(database), EventFeed()
+        stores = Stores.on(database)
+        feed = await stack.enter_async_context(EventFeed(stores.log))
         notifier = await stack.enter_async_context(Notifier(settings.notify, launch.environ))
-
-        def emit(event: AgentEvent) -> None:
-            feed.publish(event)
-            notifier.notify(event)
-
+        stores.log.listen(notifier.notify)
+        watch = await stack.enter_async_context(WorkspaceWatch())
         parts = AgentParts(
             router=lambda: models.router,
             find_models=models.require_any,
             tools=self.tools,
             approvals=ApprovalPolicy(settings.agent.approvals),
             limits=_limits(settings),
-            emit=emit,
+            wrote=watch.wrote,
+            stream=feed.publish,
         )
-        supervisor = await stack.enter_async_context(RunSupervisor(parts, stores))
+        retention = Retention(settings.state.keep_checkpoints, settings.state.keep_events_days)
+        supervisor = await stack.enter_async_context(RunSupervisor(parts, stores, retention))
         watching = asyncio.create_task(watch_file(launch.config_file, lambda: self._reload(models)))
         stack.callback(watching.cancel)
-        agent = CodeAgent(supervisor, stores, feed, self._open_project)
+        agent = CodeAgent(supervisor, stores, feed, watch, self._open_project)
         return Services(agent, models)
 
     async def _reload(self, models: ModelPool) -> None:
@@ -219,4 +222,5 @@ def _limits(settings: Settings) -> RunLimits:
         max_run_seconds=agent.max_run_seconds,
         max_tool_calls_per_turn=agent.max_tool_calls_per_turn,
         max_run_tokens=agent.max_run_tokens,
+        question_expiry_seconds=agent.question_expiry_seconds,
     )

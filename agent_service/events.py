@@ -7,12 +7,16 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from checkpoints.events import NewEvent, StoredEvent
+
+MAX_PATHS = 100
+
 
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     seq: int = 0
-    """The thread's own increasing number."""
+    """The thread's own increasing number; of what is not stored, that of the latest stored one."""
     thread_id: str
     run_id: str
 
@@ -76,6 +80,15 @@ class QuestionAnswered(_Event):
     by: str
 
 
+class QuestionClosed(_Event):
+    """A question was withdrawn, or nobody answered in time; it was not taken for a yes."""
+
+    kind: Literal["question.closed"] = "question.closed"
+    tool_call_id: str
+    status: Literal["cancelled", "expired"]
+    by: str
+
+
 class ModelSwitched(_Event):
     """Another model goes on with the thread."""
 
@@ -83,6 +96,25 @@ class ModelSwitched(_Event):
     from_: str = Field(serialization_alias="from")
     to: str
     reason: str
+
+
+class WorkspaceChanged(_Event):
+    """Somebody else changed, made or deleted files of the project."""
+
+    kind: Literal["workspace.changed"] = "workspace.changed"
+    paths: list[str]
+    """Relative to the project, at most MAX_PATHS of them."""
+
+
+class ThreadRewound(_Event):
+    """The thread went back to an earlier checkpoint."""
+
+    kind: Literal["thread.rewound"] = "thread.rewound"
+    checkpoint_id: str
+    restored: list[str]
+    """Files that are as they were then again."""
+    kept: list[dict[str, str]]
+    """Files that were left as they are: `path` and `reason`."""
 
 
 class Failed(_Event):
@@ -108,7 +140,10 @@ AgentEvent = Annotated[
     | ToolFinished
     | QuestionOpened
     | QuestionAnswered
+    | QuestionClosed
     | ModelSwitched
+    | WorkspaceChanged
+    | ThreadRewound
     | Failed
     | RunFinished,
     Field(discriminator="kind"),
@@ -117,8 +152,18 @@ AgentEvent = Annotated[
 EVENT_KINDS: tuple[str, ...] = tuple(event.model_fields["kind"].default for event in _Event.__subclasses__())
 
 
-def encode_sse(event: AgentEvent) -> bytes:
-    """The event as Server-Sent Events text (WHATWG HTML, section 9.2)."""
+def new_event(event: AgentEvent) -> NewEvent:
+    """The event as it is stored; its number comes then."""
+    data = orjson.dumps(event.model_dump(by_alias=True, exclude={"seq"}))
+    return NewEvent(event.run_id, event.kind, data)
+
+
+def encode_sse(event: StoredEvent | AgentEvent) -> bytes:
+    """The event as Server-Sent Events text (WHATWG HTML, section 9.2); what is stored has an id."""
+    if isinstance(event, StoredEvent):
+        number = b"%d" % event.seq
+        head = b"id: " + number + b"\nevent: " + event.kind.encode()
+        return head + b'\ndata: {"seq":' + number + b"," + event.data[1:] + b"\n\n"
     data = orjson.dumps(event.model_dump(by_alias=True))
     return b"event: " + event.kind.encode() + b"\ndata: " + data + b"\n\n"
 

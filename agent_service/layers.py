@@ -131,6 +131,7 @@ def _lay(below: dict[str, Any], above: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping) and isinstance(beneath, dict):
             _lay(beneath, value)
         else:
+            below.pop(name, None)  # among patterns the last one counts, so what is laid on top comes last
             below[name] = _copied(value)
 
 

@@ -9,10 +9,9 @@ from types import TracebackType
 from typing import Self
 
 import httpx
-import orjson
 
-from agent_service.events import AgentEvent
 from agent_service.settings import NotifySettings
+from checkpoints.events import StoredEvent
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +37,12 @@ class Notifier:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=NOTIFY_SECONDS)
 
-    def notify(self, event: AgentEvent) -> None:
+    def notify(self, event: StoredEvent) -> None:
         """Tell of the event if it is a question; returns at once."""
         if event.kind != "question.opened" or not (self._settings.url or self._settings.command):
             return
-        body = orjson.dumps(event.model_dump(by_alias=True, exclude={"seq"}))
         for told in (self._post, self._run):
-            task = asyncio.create_task(told(body))
+            task = asyncio.create_task(told(event.data))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

@@ -10,7 +10,7 @@ import ipaddress
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -23,10 +23,13 @@ from pydantic import (
     model_validator,
 )
 
+from agent_service.agent.approvals import ApprovalRules
 from agent_service.config_file import ConfigError, read_config_file
+from agent_service.data_dir import STATE_FILE
 from agent_service.layers import Layers
 from agent_service.principals import LOCAL, AbsolutePath, ApiKey, Principal
 from agent_service.provider_settings import ProviderSettings, configured_specs, specs_from_environment
+from checkpoints.database import Synchronous
 from routing.config import ChainLink, FallbackConfig, RouterConfig, RoutingConfig
 
 __all__ = ["LOCAL", "ConfigError", "Principal", "Settings", "load_settings", "routing_config"]
@@ -125,16 +128,28 @@ class StateSettings(_Section):
     """Where threads, questions and checkpoints are kept."""
 
     url: SecretStr | None = None
-    """Database; None = SQLite in the data folder, the only one there is so far."""
+    """As in `postgresql://user@host/name`, for several services at once; None = SQLite in the data folder."""
+    synchronous: Synchronous = "FULL"
+    """Of SQLite: `NORMAL` is quicker, and a power cut may take the last answers with it."""
     data_dir: AbsolutePath | None = None
     """None = `$XDG_DATA_HOME/agent-service`; `load_settings` always fills it in."""
+    keep_checkpoints: int | None = Field(default=None, ge=1)
+    """So many of the newest checkpoints of a thread stay when a run ends and nothing waits; None = all."""
+    keep_events_days: int | None = Field(default=30, ge=1)
+    """Events older than so many days go; None = none does."""
 
     @field_validator("url")
     @classmethod
-    def _only_sqlite(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None:
-            raise ValueError("other databases cannot be used yet; leave it out for SQLite in the data folder")
-        return url
+    def _known_database(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        scheme, separator, rest = url.get_secret_value().partition("://")
+        if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
+            raise ValueError(
+                "is not of the form postgresql://user:password@host/name; "
+                "leave it out for SQLite in the data folder"
+            )
+        return SecretStr(f"postgresql+psycopg://{rest}")
 
 
 class AgentSettings(_Section):
@@ -147,10 +162,13 @@ class AgentSettings(_Section):
     max_run_seconds: float = Field(default=1800, gt=0)
     max_tool_calls_per_turn: int = Field(default=64, gt=0)
     max_run_tokens: int | None = Field(default=None, gt=0)
-    approvals: dict[str, Literal["auto", "ask", "deny"]] = Field(default_factory=dict)
-    """Tool name -> whether a human is asked first; others as each tool's effect suggests."""
+    approvals: ApprovalRules = Field(default_factory=dict)
+    """Tool name -> whether a human is asked first, for all its calls or by path; `*` stands for every tool
+    that is not named. Calls without a rule go as their tool's effect suggests."""
     tools: Words = ()
     """The operator's own tools, as `module:attribute`."""
+    question_expiry_seconds: float | None = Field(default=None, gt=0)
+    """After so long a question is withdrawn unanswered, never taken for a yes; None = it waits for ever."""
 
     @field_validator("tools")
     @classmethod
@@ -208,6 +226,11 @@ class Settings(_Section):
         if self.state.data_dir is None:
             raise ValueError("these settings were not made by load_settings and name no data folder")
         return self.state.data_dir
+
+    @property
+    def database(self) -> Path | str:
+        """The SQLite file, or the URL of a server."""
+        return self.data_dir / STATE_FILE if self.state.url is None else self.state.url.get_secret_value()
 
     def effective_roots(self, cwd: Path, home: Path, tmp: Path) -> tuple[Path, ...]:
         """The folders that projects may be in, without those of single keys.

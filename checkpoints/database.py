@@ -1,91 +1,75 @@
-"""The database: one writer, readers apart, and a schema version that is never downgraded."""
+"""A database as the stores see it: operations that write, each whole or not at all, and consistent readings.
+
+`SQLite` is one file of one machine (`checkpoints.sqlite`), PostgreSQL is shared by several processes
+(`checkpoints.postgresql`).
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal, TypeVar
 
-from sqlalchemy import event, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from checkpoints import migrations
-from checkpoints.errors import DatabaseUnusable
-from checkpoints.graph_tables import graph_metadata
-from checkpoints.tables import SCHEMA_VERSION, metadata
-
-BUSY_TIMEOUT_MS = 10_000
-"""How long SQLite waits for another process's write to end."""
+T = TypeVar("T")
+Operation = Callable[[AsyncConnection], Awaitable[T]]
+Synchronous = Literal["FULL", "NORMAL"]
+"""SQLite's pragma of that name."""
 
 
-class Database:
-    """SQLite in WAL mode with `synchronous=FULL`: what was committed survives a power cut."""
+class Database(ABC):
+    """Where rows are kept. What was written is on disk: it survives a power cut."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._writer = _engine(path, begin="BEGIN IMMEDIATE", pool_size=1)
-        self._reader = _engine(path, begin="BEGIN", pool_size=2)
-        self._one_writer = asyncio.Lock()
+    dialect: str
+    """`sqlite` or `postgresql`."""
+    where: str
+    """The place, for people; no password is in it."""
 
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, path: Path) -> AsyncIterator[Database]:
-        """Open the file and make or check its schema. Raises DatabaseUnusable."""
-        database = cls(path)
-        try:
-            await database._prepare()
-            yield database
-        finally:
-            await database._writer.dispose()
-            await database._reader.dispose()
+    @abstractmethod
+    async def write(self, operation: Operation[T]) -> T:
+        """Perform the operation in a transaction; its result once that is committed.
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that may write; committed at the end, rolled back on an error. One at a time."""
-        async with self._one_writer, self._writer.begin() as connection:
-            yield connection
+        The operation may be performed again after a failure that was not its own, so it must touch nothing
+        but the connection. Whoever stops waiting does not stop it. Raises what it raises, then nothing
+        is written; and SQLAlchemyError when the database does not take it.
+        """
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads, on one snapshot."""
-        async with self._reader.connect() as connection:
-            yield connection
+    @abstractmethod
+    def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that only reads, on one snapshot. Raises SQLAlchemyError when there is no reading."""
 
-    async def _prepare(self) -> None:
-        try:
-            async with self.write() as connection:
-                version = (await connection.execute(text("PRAGMA user_version"))).scalar_one()
-                if version > SCHEMA_VERSION:
-                    raise DatabaseUnusable(
-                        f"{self.path} was written by a newer version of agent-service (schema {version}, "
-                        f"known here: {SCHEMA_VERSION}). Upgrade agent-service, or use another --data-dir."
-                    )
-                await migrations.migrate(connection, version)
-                for tables in (metadata, graph_metadata):
-                    await connection.run_sync(tables.create_all)
-                await connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
-        except DBAPIError as error:
-            raise DatabaseUnusable(f"{self.path} cannot be used as the database: {error.orig}") from error
+    @abstractmethod
+    async def time(self, connection: AsyncConnection) -> float:
+        """Seconds since 1970 by the clock that all processes on this database share."""
+
+    @abstractmethod
+    async def compact(self) -> None:
+        """Give the space of deleted rows back, if the database does not do so by itself."""
 
 
-def _engine(path: Path, *, begin: str, pool_size: int) -> AsyncEngine:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=pool_size, max_overflow=0)
+class Upsert:
+    """Insert statements of one table that mind rows which are there; built once, for each database."""
 
-    @event.listens_for(engine.sync_engine, "connect")
-    def connected(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # the driver shall not begin transactions; SQLAlchemy does
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
+    def __init__(self, table: Table, *, replace: bool = False) -> None:
+        """`replace`: a row of the same key is replaced; else it stays as it is."""
+        key = list(table.primary_key)
+        self._statements: dict[str, Any] = {}
+        for dialect in (sqlite, postgresql):
+            statement = dialect.insert(table)
+            rest = {c.name: statement.excluded[c.name] for c in table.c if c not in key}
+            statement = (
+                statement.on_conflict_do_update(index_elements=key, set_=rest)
+                if replace
+                else statement.on_conflict_do_nothing()
+            )
+            # The count tells whether the row is new; of inserts SQLAlchemy keeps it only when told to.
+            counted = statement.execution_options(preserve_rowcount=True)
+            self._statements[dialect.dialect.name] = counted
 
-    @event.listens_for(engine.sync_engine, "begin")
-    def began(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
+    def on(self, connection: AsyncConnection) -> Any:
+        """The statement for that connection's database."""
+        return self._statements[connection.dialect.name]

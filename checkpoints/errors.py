@@ -3,6 +3,7 @@
 CheckpointError
   DatabaseUnusable       -> mend the file or the URL named in the message
   ThreadNotFound         -> another thread id (also another principal's: nobody learns that it exists)
+  CheckpointNotFound     -> a checkpoint of the thread's history
   ThreadBusy             -> wait for the run that is under way
   QuestionOpen           -> answer the question first
   NotWaiting             -> nothing waits for that answer
@@ -33,6 +34,16 @@ class ThreadNotFound(CheckpointError):
         super().__init__(f"There is no thread {thread_id[:64]!r}.")
 
 
+class CheckpointNotFound(CheckpointError):
+    """The thread has no such checkpoint, or not any more."""
+
+    def __init__(self, checkpoint_id: str) -> None:
+        super().__init__(
+            f"The thread has no checkpoint {checkpoint_id[:64]!r}; "
+            "GET /v1/agents/threads/{id}/history lists those there are."
+        )
+
+
 class ThreadBusy(CheckpointError):
     """A run is under way on this thread."""
 
@@ -57,9 +68,10 @@ class QuestionOpen(CheckpointError):
 class NotWaiting(CheckpointError):
     """No open question has that tool_call_id."""
 
-    def __init__(self, tool_call_id: str, open_ids: Sequence[str] = ()) -> None:
+    def __init__(self, tool_call_id: str, open_ids: Sequence[str] = (), became: str | None = None) -> None:
         known = f"Open are: {', '.join(open_ids)}." if open_ids else "No question is open."
-        super().__init__(f"The thread has no open question {tool_call_id[:64]!r}. {known}")
+        fate = f"; it was {became}" if became == "cancelled" else f"; it has {became}" if became else ""
+        super().__init__(f"The thread has no open question {tool_call_id[:64]!r}{fate}. {known}")
 
 
 class AlreadyAnswered(CheckpointError):
@@ -86,11 +98,11 @@ class LeaseLost(CheckpointError):
 
 
 class StateDamaged(CheckpointError):
-    """A row that the thread's state rests on is missing."""
+    """A row that the thread's state rests on is missing, or is not what was stored."""
 
-    def __init__(self, thread_id: str) -> None:
+    def __init__(self, thread_id: str, reason: str = "a part of it is missing") -> None:
         super().__init__(
-            f"The stored state of thread {thread_id!r} is incomplete. "
+            f"The stored state of thread {thread_id!r} cannot be used: {reason}. "
             "Restore the database from a backup, or delete the thread."
         )
 

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.errors import StateDamaged
 from checkpoints.graph_tables import Where, channel_values, items, writes
-from checkpoints.sequences import split, unfold
-from checkpoints.values import ITEM, LIST, SNAPSHOT, Stored, delta_snapshot, unpack
+from checkpoints.sequences import address, split, unfold
+from checkpoints.values import ITEM, LIST, SNAPSHOT, Stored, delta_snapshot, inflate, reading, unpack
 
 T = TypeVar("T")
 
@@ -81,7 +81,25 @@ class GraphReader:
         """The values of these rows, each made anew. Raises StateDamaged."""
         parts = [await self._parts(each) for each in stored]
         await self._fetch([name for names in parts for name in names])
-        return [self._value(each.kind, names, each) for each, names in zip(stored, parts, strict=True)]
+        with reading(self._where["thread_id"]):
+            return [self._value(each.kind, names, each) for each, names in zip(stored, parts, strict=True)]
+
+    async def ends(self, stored: Sequence[Stored]) -> list[tuple[int, Any]]:
+        """The length and the last element (None without one) of these lists; the others are not read."""
+        ends: list[tuple[int, list[bytes]]] = []
+        for each in stored:
+            names = await self._parts(each) if each.kind in (LIST, SNAPSHOT) else []
+            ends.append((len(names), names[-1:]))
+        await self._fetch([name for _, last in ends for name in last])
+        found: list[tuple[int, Any]] = []
+        for (length, last), each in zip(ends, stored, strict=True):
+            if last:
+                with reading(self._where["thread_id"]):
+                    found.append((length, unpack(self._serde, self._items[last[0]])))
+            else:  # short enough to be one value
+                (value,) = await self.load([each])
+                found.append((len(value), value[-1] if value else None))
+        return found
 
     def _value(self, kind: str, names: list[bytes], stored: Stored) -> Any:
         if kind == ITEM:
@@ -97,20 +115,25 @@ class GraphReader:
             return [stored.data]
         if stored.kind not in (LIST, SNAPSHOT):
             return []
-        upper, *lower = unfold(stored.data)
+        with reading(self._where["thread_id"]):
+            upper, *lower = unfold(stored.data)
         for level in lower:
             await self._fetch(upper)
             upper = [child for node in upper for child in split(self._items[node].data)] + level
         return upper
 
     async def _fetch(self, names: Iterable[bytes]) -> None:
+        """Read items, each of which must be what its address says."""
         thread_id = self._where["thread_id"]
         missing = list(dict.fromkeys(name for name in names if name not in self._items))
         for some in _portions(missing):
             rows = await self._connection.execute(_ITEMS, {"thread_id": thread_id, "ids": some})
-            self._items |= {name: Stored(kind, data) for name, kind, data in rows}
+            with reading(thread_id):
+                self._items |= {name: inflate(Stored(kind, data)) for name, kind, data in rows}
         if any(name not in self._items for name in missing):
             raise StateDamaged(thread_id)
+        if any(address(*self._items[name]) != name for name in missing):
+            raise StateDamaged(thread_id, "a part of it was changed")
 
 
 def _portions(rows: Sequence[T]) -> Iterable[Sequence[T]]:

@@ -20,16 +20,18 @@ from sqlalchemy import (
     Text,
 )
 
-graph_metadata = MetaData()
+from checkpoints.columns import key
+
+metadata = MetaData()
 
 checkpoints = Table(
     "checkpoints",
-    graph_metadata,
-    Column("thread_id", String(255), nullable=False),
-    Column("namespace", Text, nullable=False),
-    Column("checkpoint_id", String(64), nullable=False),
-    Column("parent_id", String(64)),
-    Column("run_id", String(255)),
+    metadata,
+    Column("thread_id", key(255), nullable=False),
+    Column("namespace", key(), nullable=False),
+    Column("checkpoint_id", key(64), nullable=False),
+    Column("parent_id", key(64)),
+    Column("run_id", key(255)),
     Column("metadata", Text, nullable=False),
     Column("kind", String(32), nullable=False),
     Column("body", LargeBinary, nullable=False),
@@ -42,11 +44,11 @@ Index("checkpoints_by_run", checkpoints.c.run_id, sqlite_where=_of_a_run, postgr
 
 channel_values = Table(
     "channel_values",
-    graph_metadata,
-    Column("thread_id", String(255), nullable=False),
-    Column("namespace", Text, nullable=False),
-    Column("channel", Text, nullable=False),
-    Column("version", String(64), nullable=False),
+    metadata,
+    Column("thread_id", key(255), nullable=False),
+    Column("namespace", key(), nullable=False),
+    Column("channel", key(), nullable=False),
+    Column("version", key(64), nullable=False),
     Column("kind", String(32), nullable=False),
     Column("data", LargeBinary, nullable=False),
     PrimaryKeyConstraint("thread_id", "namespace", "channel", "version"),
@@ -56,14 +58,14 @@ channel_values = Table(
 
 writes = Table(
     "writes",
-    graph_metadata,
-    Column("thread_id", String(255), nullable=False),
-    Column("namespace", Text, nullable=False),
-    Column("checkpoint_id", String(64), nullable=False),
-    Column("task_id", String(64), nullable=False),
+    metadata,
+    Column("thread_id", key(255), nullable=False),
+    Column("namespace", key(), nullable=False),
+    Column("checkpoint_id", key(64), nullable=False),
+    Column("task_id", key(64), nullable=False),
     Column("idx", Integer, nullable=False),
     Column("task_path", Text, nullable=False),
-    Column("channel", Text, nullable=False),
+    Column("channel", key(), nullable=False),
     Column("kind", String(32), nullable=False),
     Column("data", LargeBinary, nullable=False),
     PrimaryKeyConstraint("thread_id", "namespace", "checkpoint_id", "task_id", "idx"),
@@ -73,8 +75,8 @@ writes = Table(
 
 items = Table(
     "items",
-    graph_metadata,
-    Column("thread_id", String(255), nullable=False),
+    metadata,
+    Column("thread_id", key(255), nullable=False),
     Column("id", LargeBinary(16), nullable=False),
     Column("kind", String(32), nullable=False),
     Column("data", LargeBinary, nullable=False),
@@ -83,6 +85,9 @@ items = Table(
 """Long values, elements of lists, and the nodes that hold long lists together; each content once a thread."""
 
 GRAPH_TABLES = (checkpoints, channel_values, writes, items)
+
+ROOT = ""
+"""The namespace of the graph itself; those of graphs within it have names."""
 
 
 class Where(NamedTuple):

@@ -5,28 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, literal, select
-from sqlalchemy.dialects.sqlite import Insert, insert
+from sqlalchemy import bindparam, insert, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from checkpoints.database import Upsert
 from checkpoints.errors import ThreadNotEmpty
 from checkpoints.graph_tables import GRAPH_TABLES, Where, channel_values, checkpoints, items, writes
 from checkpoints.values import Remembered, Stored
 
-
-def _upsert(statement: Insert) -> Insert:
-    """The statement, replacing all but the key of a row that is there."""
-    key = list(statement.table.primary_key)
-    rest = {column.name: statement.excluded[column.name] for column in statement.table.c if column not in key}
-    return statement.on_conflict_do_update(index_elements=key, set_=rest)
-
-
-# Built once: to build such a statement takes longer than to run it.
-_ADD_ITEM = insert(items).on_conflict_do_nothing()
-_ADD_WRITE = insert(writes).on_conflict_do_nothing()
-_PUT_WRITE = _upsert(insert(writes))
-_PUT_VALUE = _upsert(insert(channel_values))
-_PUT_CHECKPOINT = _upsert(insert(checkpoints))
+_ADD_ITEM, _ADD_WRITE = Upsert(items), Upsert(writes)
+_PUT_WRITE, _PUT_VALUE, _PUT_CHECKPOINT = (
+    Upsert(table, replace=True) for table in (writes, channel_values, checkpoints)
+)
 _VALUE = select(channel_values.c.data).where(
     *(channel_values.c[name] == bindparam(name) for name in ("thread_id", "namespace", "channel", "version"))
 )
@@ -52,7 +42,7 @@ class GraphWriter:
         thread_id = self._where["thread_id"]
         rows = [{"thread_id": thread_id, "id": name, **stored._asdict()} for name, stored in new.items()]
         if rows:
-            await self._connection.execute(_ADD_ITEM, rows)
+            await self._connection.execute(_ADD_ITEM.on(self._connection), rows)
 
     async def put_values(self, values: Mapping[str, tuple[str, Stored]]) -> None:
         """Store what channels hold, each at its version."""
@@ -61,16 +51,21 @@ class GraphWriter:
             for channel, (version, stored) in values.items()
         ]
         if rows:
-            await self._connection.execute(_PUT_VALUE, rows)
+            await self._connection.execute(_PUT_VALUE.on(self._connection), rows)
 
     async def put_checkpoint(self, row: Mapping[str, Any]) -> None:
         """Store a checkpoint in place of one of the same id."""
-        await self._connection.execute(_PUT_CHECKPOINT, {**self._where, **row})
+        await self._connection.execute(_PUT_CHECKPOINT.on(self._connection), {**self._where, **row})
 
     async def put_writes(self, rows: Sequence[Mapping[str, Any]], *, replace: bool) -> None:
         """Store writes; where one of the same key is there, replace it or let it stand."""
-        statement = _PUT_WRITE if replace else _ADD_WRITE
+        statement = (_PUT_WRITE if replace else _ADD_WRITE).on(self._connection)
         await self._connection.execute(statement, [{**self._where, **row} for row in rows])
+
+    async def add_write(self, row: Mapping[str, Any]) -> bool:
+        """Store a write, and tell whether it was not there yet."""
+        done = await self._connection.execute(_ADD_WRITE.on(self._connection), {**self._where, **row})
+        return done.rowcount == 1
 
 
 async def copy_thread(connection: AsyncConnection, source_id: str, target_id: str) -> None:

@@ -6,21 +6,37 @@ After a crash the file itself tells which of the two moments was the last: see `
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from checkpoints.database import Database
-from checkpoints.errors import LeaseLost
+from checkpoints.database import Database, Upsert
+from checkpoints.events import EventLog, NewEvent, StoredEvent
+from checkpoints.leases import check_fence
 from checkpoints.runs import Run
-from checkpoints.tables import blobs, effects, threads
+from checkpoints.tables import blobs, effects
+
+_KEEP = Upsert(blobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What a tool call is about to do."""
+
+    tool_call_id: str
+    result: str
+    """What the model will be told once it is done."""
+    path: str | None = None
+    """The file, if it is about one."""
+    before: bytes | None = None
+    after: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,66 +68,93 @@ def content_hash(content: bytes | None) -> str | None:
 class EffectJournal:
     """Records effects per (thread, tool call), with the contents before and after."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, log: EventLog, clock: Callable[[], float] = time.time) -> None:
         self._database = database
+        self._log = log
         self._clock = clock
 
     async def get(self, thread_id: str, tool_call_id: str) -> EffectRecord | None:
         """What is known of the call's effect; None when it was never begun."""
-        query = select(effects).where(
-            effects.c.thread_id == thread_id, effects.c.tool_call_id == tool_call_id
-        )
+        query = select(effects).where(*_is(thread_id, tool_call_id))
         async with self._database.read() as connection:
             row = (await connection.execute(query)).one_or_none()
         if row is None:
             return None
         return EffectRecord(row.state, row.path, row.before_hash, row.after_hash, row.result)
 
-    async def begin(
-        self,
-        run: Run,
-        tool_call_id: str,
-        result: str,
-        path: str | None = None,
-        before: bytes | None = None,
-        after: bytes | None = None,
-    ) -> None:
-        """Write down the intent, with what the model will be told once it is done. Raises LeaseLost."""
-        async with self._database.write() as connection:
-            query = select(threads.c.fence).where(threads.c.thread_id == run.thread_id)
-            if (await connection.execute(query)).scalar_one_or_none() != run.fence:
-                raise LeaseLost(run.thread_id)
-            values = {
-                "turn_id": run.turn_id,
-                "path": path,
-                "before_hash": await self._keep(connection, run.thread_id, before),
-                "after_hash": await self._keep(connection, run.thread_id, after),
-                "state": "begun",
-                "result": result,
-                "created_at": self._clock(),
-            }
-            await connection.execute(
-                upsert(effects)
-                .values(thread_id=run.thread_id, tool_call_id=tool_call_id, **values)
-                .on_conflict_do_update(index_elements=["thread_id", "tool_call_id"], set_=values)
-            )
+    async def begin(self, run: Run, intent: Intent, told: Sequence[NewEvent] = ()) -> None:
+        """Write down the intent, and tell of it unless the call was begun before. Raises LeaseLost."""
+        call = {"thread_id": run.thread_id, "tool_call_id": intent.tool_call_id}
+        values = {
+            "turn_id": run.turn_id,
+            "path": intent.path,
+            "before_hash": content_hash(intent.before),
+            "after_hash": content_hash(intent.after),
+            "state": "begun",
+            "result": intent.result,
+            "created_at": self._clock(),
+        }
+        contents = [each for each in (intent.before, intent.after) if each is not None]
+        kept = await asyncio.to_thread(lambda: [_blob(run.thread_id, each) for each in contents])
+
+        async def operation(connection: AsyncConnection) -> list[StoredEvent]:
+            await check_fence(connection, run.thread_id, run.fence)
+            for row in kept:
+                await connection.execute(_KEEP.on(connection), row)
+            again = update(effects).where(*_is(**call)).values(**values)
+            if (await connection.execute(again)).rowcount:
+                return []
+            await connection.execute(insert(effects).values(**call, **values))
+            return await self._log.append(connection, run.thread_id, told)
+
+        self._log.announce(await self._database.write(operation))
 
     async def finish(
         self,
-        thread_id: str,
+        run: Run,
         tool_call_id: str,
         *,
         state: Literal["done", "void"] = "done",
         result: str | None = None,
     ) -> None:
-        """Mark the effect as made, or as given up; `result` replaces the one noted at the beginning."""
+        """Mark the effect as made, or as given up; `result` replaces the one noted at the beginning.
+
+        Raises LeaseLost.
+        """
         values = {"state": state} if result is None else {"state": state, "result": result}
-        async with self._database.write() as connection:
-            await connection.execute(
-                update(effects)
-                .where(effects.c.thread_id == thread_id, effects.c.tool_call_id == tool_call_id)
-                .values(**values)
-            )
+
+        async def operation(connection: AsyncConnection) -> None:
+            await check_fence(connection, run.thread_id, run.fence)
+            mark = update(effects).where(*_is(run.thread_id, tool_call_id)).values(**values)
+            await connection.execute(mark)
+
+        await self._database.write(operation)
+
+    async def call_ids(self, thread_id: str) -> set[str]:
+        """The tool calls whose effects were begun, on branches left behind by a rewind too."""
+        query = select(effects.c.tool_call_id).where(effects.c.thread_id == thread_id)
+        async with self._database.read() as connection:
+            return set((await connection.execute(query)).scalars())
+
+    async def since(
+        self, thread_id: str, answered: Collection[str], *, without: str = ""
+    ) -> list[EffectRecord]:
+        """What was made of each file after the latest effect of these calls, in the order of the first write.
+
+        From the first content since then to the last. Calls whose id begins with `without` do not count.
+        """
+        query = select(effects).where(effects.c.thread_id == thread_id).order_by(effects.c.seq)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        start = max((row.seq for row in rows if row.tool_call_id in answered), default=-1)
+        spans: dict[str, EffectRecord] = {}
+        for row in rows:
+            own = bool(without) and row.tool_call_id.startswith(without)
+            if row.seq <= start or row.state != "done" or row.path is None or own:
+                continue
+            before_hash = spans[row.path].before_hash if row.path in spans else row.before_hash
+            spans[row.path] = EffectRecord("done", row.path, before_hash, row.after_hash, None)
+        return list(spans.values())
 
     async def unfinished_paths(self, thread_id: str) -> list[str]:
         """Files whose last write may have been cut short by a crash."""
@@ -153,16 +196,16 @@ class EffectJournal:
                 if first != last
             ]
 
-    async def _keep(self, connection: AsyncConnection, thread_id: str, content: bytes | None) -> str | None:
-        if content is None:
-            return None
-        digest = content_hash(content)
-        row = {"thread_id": thread_id, "hash": digest, "data": zlib.compress(content)}
-        await connection.execute(upsert(blobs).values(row).on_conflict_do_nothing())
-        return digest
-
     async def _content(self, connection: AsyncConnection, thread_id: str, digest: str | None) -> bytes | None:
         if digest is None:
             return None
         query = select(blobs.c.data).where(blobs.c.thread_id == thread_id, blobs.c.hash == digest)
         return zlib.decompress((await connection.execute(query)).scalar_one())
+
+
+def _is(thread_id: str, tool_call_id: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return effects.c.thread_id == thread_id, effects.c.tool_call_id == tool_call_id
+
+
+def _blob(thread_id: str, content: bytes) -> dict[str, Any]:
+    return {"thread_id": thread_id, "hash": content_hash(content), "data": zlib.compress(content)}

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.graph_reader import GraphReader, Write
 from checkpoints.graph_tables import Where, checkpoints
-from checkpoints.values import Stored, unpack
+from checkpoints.values import Stored, reading, unpack
 
 GENERATIONS = 64
 """How many ancestors are read at once."""
@@ -95,7 +95,8 @@ async def _ancestors(
             if row.checkpoint_id in seen:
                 break
             seen.add(row.checkpoint_id)
-            page.append(Ancestor(row.checkpoint_id, versions_in(serde, Stored(row.kind, row.body))))
+            with reading(where.thread_id):
+                page.append(Ancestor(row.checkpoint_id, versions_in(serde, Stored(row.kind, row.body))))
         complete = len(page) == GENERATIONS - 1
         after = page[-1].checkpoint_id if complete else None
         if page:
@@ -103,6 +104,6 @@ async def _ancestors(
 
 
 def versions_in(serde: SerializerProtocol, body: Stored) -> dict[str, str]:
-    """The version of each channel, as the rows of values are keyed."""
+    """The version of each channel, as the rows of values are keyed. Call it within `reading`."""
     versions = unpack(serde, body)["channel_versions"]
     return {channel: str(version) for channel, version in versions.items()}

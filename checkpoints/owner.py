@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 
 @cache
 def this_process() -> str:
-    """`boot id:pid:start time` of this process; void as soon as it ends."""
+    """`boot id:process namespace:pid:start time` of this process; void as soon as it ends."""
     return _identity(os.getpid())
 
 
@@ -18,23 +19,29 @@ def is_this_process(owner: str | None) -> bool:
     return owner == this_process()
 
 
-def is_alive(owner: str) -> bool:
-    """Whether the process that wrote `owner` still runs, on this boot of this machine."""
-    _, _, rest = owner.partition(":")
-    pid = rest.partition(":")[0]
+def is_of_this_machine(owner: str | None) -> bool:
+    """Whether the process that wrote `owner` was started on this machine, at any time since it was booted."""
+    return (owner or "").split(":")[0] == _boot_id()
+
+
+def condition(owner: str | None) -> Literal["alive", "dead", "unknown"]:
+    """How the process that wrote `owner` is; `unknown` where it cannot be seen from here."""
+    boot, namespace, pid, _ = (*(owner or "").split(":"), "", "", "", "")[:4]
     if not pid.isdigit():
-        return False
+        return "dead"
+    if (boot, namespace) != (_boot_id(), _process_namespace()):
+        return "unknown"
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
-        return False
+        return "dead"
     except PermissionError:
         pass  # it runs, as somebody else
-    return _identity(int(pid)) == owner
+    return "alive" if _identity(int(pid)) == owner else "dead"
 
 
 def _identity(pid: int) -> str:
-    return f"{_boot_id()}:{pid}:{_start_time(pid)}"
+    return f"{_boot_id()}:{_process_namespace()}:{pid}:{_start_time(pid)}"
 
 
 @cache
@@ -43,6 +50,15 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:  # not Linux
         return "boot"
+
+
+@cache
+def _process_namespace() -> str:
+    """Containers of one machine share its boot id, but not the numbers of their processes."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]")
+    except OSError:
+        return ""
 
 
 def _start_time(pid: int) -> str:

@@ -1,18 +1,25 @@
-"""Deletes checkpoints, and then whatever nothing needs any more."""
+"""Deletes checkpoints, and then whatever nothing needs any more.
+
+The thread's row is locked first: a run that holds the thread's fence, in another process too, stores nothing
+between the look at what is needed and the deletion of the rest.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from checkpoints.graph_tables import GRAPH_TABLES, Where, channel_values, checkpoints, items, writes
+from checkpoints.errors import CheckpointNotFound
+from checkpoints.graph_tables import GRAPH_TABLES, ROOT, Where, channel_values, checkpoints, items, writes
 from checkpoints.lineage import trace, versions_in
 from checkpoints.sequences import NODE, reachable
-from checkpoints.values import ITEM, LIST, SNAPSHOT, Stored
+from checkpoints.threads import find_thread
+from checkpoints.values import ITEM, LIST, SNAPSHOT, Stored, reading
 
 _DELTA_CHANNELS = "counters_since_delta_snapshot"
 """LangGraph's metadata key: channels whose value is not stored at this checkpoint."""
@@ -41,6 +48,7 @@ Key = tuple[str, str]
 
 async def delete_thread(connection: AsyncConnection, thread_id: str) -> None:
     """Delete all rows of the thread."""
+    await find_thread(connection, thread_id, lock=True)
     for table in GRAPH_TABLES:
         await connection.execute(delete(table).where(table.c.thread_id == thread_id))
 
@@ -54,34 +62,88 @@ async def delete_runs(connection: AsyncConnection, serde: SerializerProtocol, ru
             query.where(checkpoints.c.run_id == run_id)
         ):
             found.setdefault(thread_id, []).append((namespace, name))
-    for thread_id, keys in found.items():
+    for thread_id, keys in sorted(found.items()):
+        await find_thread(connection, thread_id, lock=True)
         await _delete(connection, serde, thread_id, keys)
 
 
-async def keep_latest(connection: AsyncConnection, serde: SerializerProtocol, thread_id: str) -> None:
-    """Keep the newest checkpoint of each namespace, and of its ancestors those that delta channels rest on.
-
-    The namespace of a single call of a subgraph goes with the checkpoint that made the call.
-    """
+async def keep_last(
+    connection: AsyncConnection, serde: SerializerProtocol, thread_id: str, count: int
+) -> None:
+    """Keep the newest checkpoints of the root namespace, what they called, and what all these rest on."""
+    await find_thread(connection, thread_id, lock=True)
     query = select(checkpoints.c.namespace, checkpoints.c.checkpoint_id, checkpoints.c.metadata).where(
         checkpoints.c.thread_id == thread_id
     )
-    rows = (await connection.execute(query.order_by(checkpoints.c.checkpoint_id))).all()
-    heads = {row.namespace: row for row in rows}
-    kept: set[Key] = set()
-    for namespace, head in heads.items():
-        details = json.loads(head.metadata)
-        kept.add((namespace, head.checkpoint_id))
-        if channels := details.get(_DELTA_CHANNELS):
-            where = Where(thread_id, namespace)
-            lineage = await trace(connection, serde, where, head.checkpoint_id, channels)
-            kept |= {(namespace, name) for name in lineage.path}
-    for namespace, head in heads.items():
-        callers = json.loads(head.metadata).get("parents") or {}
-        if _is_one_call(namespace) and any(caller not in kept for caller in callers.items()):
-            kept = {each for each in kept if each[0] != namespace}
-    gone = [name for row in rows if (name := (row.namespace, row.checkpoint_id)) not in kept]
-    await _delete(connection, serde, thread_id, gone)
+    rows = await connection.execute(query.order_by(checkpoints.c.checkpoint_id.desc()))
+    with reading(thread_id):
+        found = {(row.namespace, row.checkpoint_id): json.loads(row.metadata) for row in rows}
+        kept = _choose(found, count)
+    for namespace, name in tuple(kept):
+        if channels := found[namespace, name].get(_DELTA_CHANNELS):
+            lineage = await trace(connection, serde, Where(thread_id, namespace), name, channels)
+            kept |= {(namespace, ancestor) for ancestor in lineage.path}
+    await _delete(connection, serde, thread_id, found.keys() - kept)
+
+
+def _choose(found: Mapping[Key, dict[str, Any]], count: int) -> set[Key]:
+    """The checkpoints to keep, of these with their metadata, newest first."""
+    namespaces: dict[str, list[Key]] = {}
+    for key in found:
+        namespaces.setdefault(key[0], []).append(key)
+    kept = set(namespaces.pop("", [])[:count])
+    for namespace in sorted(namespaces, key=lambda name: name.count("|")):  # callers before what they call
+        newest: dict[frozenset[Key], Key] = {}
+        for key in namespaces[namespace]:
+            newest.setdefault(frozenset((found[key].get("parents") or {}).items()), key)
+        kept |= {key for callers, key in newest.items() if callers <= kept}
+        if not _is_one_call(namespace):
+            kept.add(namespaces[namespace][0])
+    return kept
+
+
+async def keep_ancestors(
+    connection: AsyncConnection,
+    serde: SerializerProtocol,
+    thread_id: str,
+    checkpoint_id: str,
+    *,
+    pending: bool,
+) -> None:
+    """Keep a checkpoint of the graph itself and its ancestors, with what the graphs within it did by then.
+
+    `pending`: what its tasks have written already stays, too. Raises CheckpointNotFound.
+    """
+    columns = (checkpoints.c.namespace, checkpoints.c.checkpoint_id, checkpoints.c.parent_id)
+    query = select(*columns, checkpoints.c.metadata).where(checkpoints.c.thread_id == thread_id)
+    rows = (await connection.execute(query)).all()
+    parents = {row.checkpoint_id: row.parent_id for row in rows if row.namespace == ROOT}
+    if checkpoint_id not in parents:
+        raise CheckpointNotFound(checkpoint_id)
+    kept: set[str] = set()
+    each: str | None = checkpoint_id
+    while each is not None and each in parents and each not in kept:
+        kept.add(each)
+        each = parents[each]
+    if not pending:
+        gone = {"thread_id": thread_id, "namespace": ROOT, "id": checkpoint_id}
+        await connection.execute(_DELETE_WRITES, gone)
+    await _delete(
+        connection,
+        serde,
+        thread_id,
+        [
+            (row.namespace, row.checkpoint_id)
+            for row in rows
+            if (row.checkpoint_id if row.namespace == ROOT else _caller(row.metadata)) not in kept
+        ],
+    )
+
+
+def _caller(details: str) -> str | None:
+    """The checkpoint of the graph itself under which a graph within it was called, by its metadata."""
+    caller: str | None = (json.loads(details).get("parents") or {}).get(ROOT)
+    return caller
 
 
 def _is_one_call(namespace: str) -> bool:
@@ -103,13 +165,13 @@ async def _delete(
 async def _sweep(connection: AsyncConnection, serde: SerializerProtocol, thread_id: str) -> None:
     """Delete the values that no checkpoint of the thread names, then the items that no row rests on."""
     bodies = select(checkpoints.c.namespace, checkpoints.c.kind, checkpoints.c.body)
-    used = {
-        (namespace, *version)
-        for namespace, kind, body in await connection.execute(
-            bodies.where(checkpoints.c.thread_id == thread_id)
-        )
-        for version in versions_in(serde, Stored(kind, body)).items()
-    }
+    left = await connection.execute(bodies.where(checkpoints.c.thread_id == thread_id))
+    with reading(thread_id):
+        used = {
+            (namespace, *version)
+            for namespace, kind, body in left
+            for version in versions_in(serde, Stored(kind, body)).items()
+        }
     columns = (channel_values.c.namespace, channel_values.c.channel, channel_values.c.version)
     stored = await connection.execute(select(*columns).where(channel_values.c.thread_id == thread_id))
     unused = [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,9 +12,11 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.database import Database
-from checkpoints.tables import questions
+from checkpoints.events import EventLog, NewEvent, StoredEvent
+from checkpoints.tables import questions, runs, threads
+from checkpoints.threads import own_thread
 
-QuestionStatus = Literal["open", "answered", "cancelled"]
+QuestionStatus = Literal["open", "answered", "cancelled", "expired"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Question:
     proposal: str | None = None
     status: QuestionStatus = "open"
     answer: str | None = None
+    expires_at: float | None = None
+    """Seconds since 1970; None = it waits for ever."""
 
 
 def _record(row: Row[Any]) -> Question:
@@ -42,6 +47,7 @@ def _record(row: Row[Any]) -> Question:
         proposal=row.proposal,
         status=row.status,
         answer=row.answer,
+        expires_at=row.expires_at,
     )
 
 
@@ -77,6 +83,7 @@ async def open_questions(
                 proposal=question.proposal,
                 status="open",
                 created_at=now + index * 1e-6,  # keeps the order in which they were asked
+                expires_at=question.expires_at,
             )
         )
 
@@ -104,13 +111,86 @@ async def settle_question(
     return done.rowcount == 1
 
 
-class QuestionStore:
-    """Looks questions up."""
+async def _any_expired(connection: AsyncConnection, thread_id: str, now: float) -> bool:
+    still_open = await find_questions(connection, thread_id, status="open")
+    return any(q.expires_at is not None and q.expires_at < now for q in still_open)
 
-    def __init__(self, database: Database) -> None:
+
+async def close_questions(
+    connection: AsyncConnection,
+    thread_id: str,
+    *,
+    by: str,
+    now: float,
+    status: QuestionStatus = "cancelled",
+) -> list[Question]:
+    """Settle whatever is open, without an answer; gives what was."""
+    still_open = await find_questions(connection, thread_id, status="open")
+    for question in still_open:
+        await settle_question(
+            connection, thread_id, question.tool_call_id, status=status, answer=None, by=by, now=now
+        )
+    return still_open
+
+
+class QuestionStore:
+    """Looks questions up, and withdraws them."""
+
+    def __init__(self, database: Database, log: EventLog, clock: Callable[[], float] = time.time) -> None:
         self._database = database
+        self._log = log
+        self._clock = clock
 
     async def all(self, thread_id: str, *, status: QuestionStatus | None = None) -> list[Question]:
         """The thread's questions, the oldest first."""
         async with self._database.read() as connection:
             return await find_questions(connection, thread_id, status=status)
+
+    async def expired(self) -> list[tuple[str, str]]:
+        """Principal and id of the threads that wait for an answer which comes too late by now."""
+        query = (
+            select(threads.c.principal, threads.c.thread_id)
+            .join(questions, questions.c.thread_id == threads.c.thread_id)
+            .where(questions.c.expires_at < self._clock(), questions.c.status == "open")
+            .where(threads.c.status == "requires_human_input")
+            .distinct()
+        )
+        async with self._database.read() as connection:
+            return [(row.principal, row.thread_id) for row in await connection.execute(query)]
+
+    async def withdraw(
+        self,
+        principal: str,
+        thread_id: str,
+        *,
+        by: str,
+        rewrite: Callable[[bytes], bytes],
+        tell: Callable[[str, Question], NewEvent],
+        status: QuestionStatus = "cancelled",
+    ) -> bool:
+        """Close all open questions of a waiting thread and make it idle; False when it does not wait.
+
+        `rewrite` makes the response that the thread shows from now on out of the last one; `tell` says
+        what is told of a question, given the thread's latest run and it. Raises ThreadNotFound.
+        """
+
+        async def operation(connection: AsyncConnection) -> list[StoredEvent] | None:
+            thread = await own_thread(connection, principal, thread_id)
+            if thread.status != "requires_human_input":
+                return None
+            now = self._clock()
+            if status == "expired" and not await _any_expired(connection, thread_id, now):
+                return None  # it was answered in time after all, and what is open now was asked since
+            closed = await close_questions(connection, thread_id, by=by, now=now, status=status)
+            idle = {"status": "idle", "updated_at": now}
+            await connection.execute(update(threads).where(threads.c.thread_id == thread_id).values(**idle))
+            of_run = runs.c.run_id == thread.run_id
+            response = (await connection.execute(select(runs.c.response).where(of_run))).scalar_one_or_none()
+            if response is not None:
+                await connection.execute(update(runs).where(of_run).values(response=rewrite(response)))
+            told = [tell(thread.run_id or "", question) for question in closed]
+            return await self._log.append(connection, thread_id, told)
+
+        stored = await self._database.write(operation)
+        self._log.announce(stored or [])
+        return stored is not None

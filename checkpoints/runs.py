@@ -1,8 +1,8 @@
 """Runs: who may run a thread now, and what came of it.
 
-A thread is claimed by compare-and-set in one transaction with everything that must be true at the same
-moment: the answer of the question that lets it go on, the run's row, its Idempotency-Key. The claim
-carries a fence, a number that grows with every claim; a write made under an older fence is refused.
+A thread is claimed by compare-and-set (`checkpoints.leases`) in one transaction with everything that must be
+true at the same moment: the answer of the question that lets it go on, the run's row, its Idempotency-Key,
+and the events that tell of it.
 """
 
 from __future__ import annotations
@@ -12,37 +12,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from checkpoints.database import Database
+from checkpoints.columns import storable
+from checkpoints.database import Database, Upsert
 from checkpoints.errors import (
     AlreadyAnswered,
-    KeyReused,
+    CheckpointNotFound,
     LeaseLost,
     NotWaiting,
     QuestionOpen,
     ThreadBusy,
     ThreadNotFound,
 )
-from checkpoints.owner import is_alive, this_process
-from checkpoints.questions import Question, find_questions, open_questions, settle_question
-from checkpoints.tables import idempotency, runs, threads
-from checkpoints.threads import ThreadRecord, ThreadStatus, find_thread, forget_thread
+from checkpoints.events import EventLog, NewEvent, StoredEvent
+from checkpoints.graph_tables import ROOT, checkpoints
+from checkpoints.idempotency import Finished, IdempotencyKey, find_response, reserve
+from checkpoints.leases import claim
+from checkpoints.questions import (
+    Question,
+    close_questions,
+    find_questions,
+    open_questions,
+    settle_question,
+)
+from checkpoints.tables import runs, threads
+from checkpoints.threads import ThreadRecord, ThreadStatus, find_thread, own_thread
 
-IDEMPOTENCY_SECONDS = 24 * 3600
-"""How long an Idempotency-Key is remembered."""
-
-RunKind = Literal["invoke", "resume"]
-
-
-@dataclass(frozen=True, slots=True)
-class IdempotencyKey:
-    """A client's name for one request, so that a repeat of it is not a second one."""
-
-    route: str
-    key: str
-    body_hash: str
+RunKind = Literal["invoke", "resume", "rewind", "fork"]
+_ADD_THREAD = Upsert(threads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +54,23 @@ class Run:
     kind: RunKind
     turn_id: str
     """The run that brought the instruction; a resume goes on with the turn of an earlier invoke."""
+    instruction: str
+    """Of the turn."""
     request: bytes
     fence: int
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """The request was served before; this is its response, byte for byte."""
+class NewRun:
+    """A run that somebody asks for."""
 
-    response: bytes
+    principal: str
+    thread_id: str
+    run_id: str
+    request: bytes
+    key: IdempotencyKey | None = None
+    events: Sequence[NewEvent] = ()
+    """What is told of it once it is begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,163 +82,169 @@ class NewThread:
     project_identity: str | None
 
 
-class RunStore:
-    """Claims threads for runs, settles them, and finds runs whose process died."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer to a question."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    tool_call_id: str
+    text: str
+    by: str
+
+
+class RunStore:
+    """Claims threads for runs, settles them, and takes over those that nobody performs any more."""
+
+    def __init__(self, database: Database, log: EventLog, clock: Callable[[], float] = time.time) -> None:
         self._database = database
+        self._log = log
         self._clock = clock
 
-    async def begin(
-        self,
-        principal: str,
-        thread_id: str,
-        run_id: str,
-        request: bytes,
-        new: NewThread,
-        key: IdempotencyKey | None = None,
-    ) -> Run | Finished:
+    async def begin(self, new: NewRun, instruction: str, thread: NewThread) -> Run | Finished:
         """Claim the thread for a new instruction; an unknown thread is made.
 
         Raises ThreadNotFound (another principal's), ThreadBusy, QuestionOpen, KeyReused.
         """
-        async with self._database.write() as connection:
-            if key and (earlier := await self._repeated(connection, principal, key)):
-                return earlier
-            thread = await find_thread(connection, thread_id)
-            if thread is None:
-                thread = await self._make(connection, principal, thread_id, new)
-            elif thread.principal != principal:
-                raise ThreadNotFound(thread_id)
-            if thread.status == "requires_human_input":
-                first, *_ = await find_questions(connection, thread_id, status="open")
-                raise QuestionOpen(first.tool_call_id, first.question)
-            return await self._start(connection, thread, run_id, "invoke", run_id, request, key)
 
-    async def answer(
-        self,
-        principal: str,
-        thread_id: str,
-        run_id: str,
-        request: bytes,
-        tool_call_id: str,
-        answer: str,
-        by: str,
-        key: IdempotencyKey | None = None,
-    ) -> Run | Finished:
+        async def operation(connection: AsyncConnection) -> tuple[Run | Finished, list[StoredEvent]]:
+            if earlier := await self._reserve(connection, new):
+                return earlier, []
+            found = await find_thread(connection, new.thread_id, lock=True)
+            if found is None:
+                await self._add_thread(connection, new, thread)
+                found = await find_thread(connection, new.thread_id, lock=True)
+            if found is None or found.principal != new.principal:
+                raise ThreadNotFound(new.thread_id)
+            if found.status == "requires_human_input":
+                first, *_ = await find_questions(connection, new.thread_id, status="open")
+                raise QuestionOpen(first.tool_call_id, first.question)
+            return await self._start(connection, found, new, "invoke", new.run_id, instruction)
+
+        return await self._begun(operation)
+
+    async def answer(self, new: NewRun, answer: Answer) -> Run | Finished:
         """Take the answer, once, and claim the thread to go on with it.
 
         The same answer again gives the thread's present outcome. Raises ThreadNotFound, ThreadBusy,
         NotWaiting, AlreadyAnswered, KeyReused.
         """
-        async with self._database.write() as connection:
-            if key and (earlier := await self._repeated(connection, principal, key)):
-                return earlier
-            thread = await find_thread(connection, thread_id)
-            if thread is None or thread.principal != principal:
-                raise ThreadNotFound(thread_id)
-            asked = {q.tool_call_id: q for q in await find_questions(connection, thread_id)}
-            question = asked.get(tool_call_id)
-            if question is None or question.status == "cancelled":
-                raise NotWaiting(tool_call_id, [q.tool_call_id for q in asked.values() if q.status == "open"])
+
+        async def operation(connection: AsyncConnection) -> tuple[Run | Finished, list[StoredEvent]]:
+            if earlier := await self._reserve(connection, new):
+                return earlier, []
+            thread = await own_thread(connection, new.principal, new.thread_id)
+            asked = {q.tool_call_id: q for q in await find_questions(connection, new.thread_id)}
+            question = asked.get(answer.tool_call_id)
+            if question is None or question.status in ("cancelled", "expired"):
+                still_open = [q.tool_call_id for q in asked.values() if q.status == "open"]
+                raise NotWaiting(answer.tool_call_id, still_open, question.status if question else None)
             if question.status == "answered":
-                return await self._again(connection, thread, question, answer)
-            turn_id = await self._turn(connection, thread)
-            run = await self._start(connection, thread, run_id, "resume", turn_id, request, key)
-            settled = await settle_question(
+                return await self._again(connection, thread, question, answer.text), []
+            latest = await self._latest(connection, thread)
+            begun = await self._start(connection, thread, new, "resume", latest.turn_id, latest.instruction)
+            if not await settle_question(
                 connection,
-                thread_id,
-                tool_call_id,
+                new.thread_id,
+                answer.tool_call_id,
                 status="answered",
-                answer=answer,
-                by=by,
+                answer=answer.text,
+                by=answer.by,
                 now=self._clock(),
+            ):
+                raise NotWaiting(answer.tool_call_id)
+            return begun
+
+        return await self._begun(operation)
+
+    async def rewind(
+        self,
+        new: NewRun,
+        checkpoint_id: str,
+        instruction: str,
+        tell: Callable[[str, Question], NewEvent],
+    ) -> Run | Finished:
+        """Claim the thread to take it back to a checkpoint; questions that are open there are cancelled.
+
+        `tell` says what is told of such a question, given the run and it. Raises ThreadNotFound,
+        CheckpointNotFound, ThreadBusy, KeyReused.
+        """
+
+        async def operation(connection: AsyncConnection) -> tuple[Run | Finished, list[StoredEvent]]:
+            if earlier := await self._reserve(connection, new):
+                return earlier, []
+            thread = await own_thread(connection, new.principal, new.thread_id)
+            found = select(checkpoints.c.checkpoint_id).where(
+                checkpoints.c.thread_id == new.thread_id,
+                checkpoints.c.namespace == ROOT,
+                checkpoints.c.checkpoint_id == checkpoint_id,
             )
-            if not settled:
-                raise NotWaiting(tool_call_id)
-            return run
+            if (await connection.execute(found)).first() is None:
+                raise CheckpointNotFound(checkpoint_id)
+            run, told = await self._start(connection, thread, new, "rewind", new.run_id, instruction)
+            closed = await close_questions(
+                connection, new.thread_id, by=new.principal, now=self._clock(), status="cancelled"
+            )
+            also = [tell(new.run_id, question) for question in closed]
+            return run, told + await self._log.append(connection, new.thread_id, also)
+
+        return await self._begun(operation)
 
     async def settle(
-        self, run: Run, response: bytes, status: ThreadStatus, questions: Sequence[Question] = ()
+        self,
+        run: Run,
+        response: bytes,
+        status: ThreadStatus,
+        questions: Sequence[Question] = (),
+        told: Sequence[NewEvent] = (),
     ) -> None:
-        """End the run: its response, its questions and the thread's status, all at once. Raises LeaseLost."""
-        now = self._clock()
-        async with self._database.write() as connection:
+        """End the run: its response, its questions, its events and the thread's status, all at once.
+
+        Settling again what was settled changes nothing. Raises LeaseLost.
+        """
+
+        async def operation(connection: AsyncConnection) -> list[StoredEvent]:
+            now = self._clock()
+            thread = await find_thread(connection, run.thread_id, lock=True)
+            if thread is None or thread.fence != run.fence:
+                raise LeaseLost(run.thread_id)
             done = await connection.execute(
-                update(threads)
-                .where(threads.c.thread_id == run.thread_id, threads.c.fence == run.fence)
-                .values(status=status, holder=None, updated_at=now)
+                update(runs)
+                .where(runs.c.run_id == run.run_id, runs.c.finished_at.is_(None))
+                .values(response=response, finished_at=now)
             )
             if done.rowcount != 1:
-                raise LeaseLost(run.thread_id)
+                return []
             await connection.execute(
-                update(runs).where(runs.c.run_id == run.run_id).values(response=response, finished_at=now)
+                update(threads)
+                .where(threads.c.thread_id == run.thread_id)
+                .values(status=status, holder=None, lease_until=None, cancel_requested=False, updated_at=now)
             )
             await open_questions(connection, run.thread_id, run.run_id, questions, now)
             if status != "requires_human_input":  # a question is open only while its thread waits
-                await self._close_questions(connection, run.thread_id, run.principal)
+                await close_questions(connection, run.thread_id, by=run.principal, now=now)
+            return await self._log.append(connection, run.thread_id, told)
 
-    async def cancel_questions(
-        self, principal: str, thread_id: str, by: str, rewrite: Callable[[bytes], bytes]
-    ) -> bool:
-        """Close all open questions of a waiting thread and make it idle; False when it does not wait.
-
-        `rewrite` makes the response that the thread shows from now on out of the last one.
-        """
-        async with self._database.write() as connection:
-            thread = await find_thread(connection, thread_id)
-            if thread is None or thread.principal != principal:
-                raise ThreadNotFound(thread_id)
-            if thread.status != "requires_human_input":
-                return False
-            await self._close_questions(connection, thread_id, by)
-            await connection.execute(
-                update(threads)
-                .where(threads.c.thread_id == thread_id)
-                .values(status="idle", updated_at=self._clock())
-            )
-            response = await self._response(connection, thread.run_id)
-            if response is not None:
-                await connection.execute(
-                    update(runs).where(runs.c.run_id == thread.run_id).values(response=rewrite(response))
-                )
-            return True
-
-    async def forget(self, principal: str, thread_id: str) -> None:
-        """Delete the thread's rows. Raises ThreadNotFound, ThreadBusy."""
-        async with self._database.write() as connection:
-            thread = await find_thread(connection, thread_id)
-            if thread is None or thread.principal != principal:
-                raise ThreadNotFound(thread_id)
-            if thread.status == "running" and is_alive(thread.holder or ""):
-                raise ThreadBusy
-            await forget_thread(connection, thread_id)
-
-    async def accept_project(self, thread_id: str, identity: str) -> None:
-        """The folder that stands at the project's path now is the thread's project from now on."""
-        async with self._database.write() as connection:
-            await connection.execute(
-                update(threads).where(threads.c.thread_id == thread_id).values(project_identity=identity)
-            )
-
-    async def request(self, run_id: str) -> bytes:
-        """The request that a run was started with."""
-        async with self._database.read() as connection:
-            query = select(runs.c.request).where(runs.c.run_id == run_id)
-            return bytes((await connection.execute(query)).scalar_one())
-
-    async def turn_request(self, thread_id: str) -> bytes:
-        """The request that brought the instruction which the thread works on."""
-        latest = select(runs.c.turn_id).join(threads, threads.c.run_id == runs.c.run_id)
-        turn = latest.where(threads.c.thread_id == thread_id).scalar_subquery()
-        async with self._database.read() as connection:
-            query = select(runs.c.request).where(runs.c.run_id == turn)
-            return bytes((await connection.execute(query)).scalar_one())
+        self._log.announce(await self._database.write(operation))
 
     async def replay(self, principal: str, key: IdempotencyKey) -> Finished | None:
         """The response kept for this key, if there was such a request. Raises ThreadBusy, KeyReused."""
-        async with self._database.write() as connection:
-            return await self._repeated(connection, principal, key)
+        async with self._database.read() as connection:
+            return await find_response(connection, principal, key, self._clock())
+
+    async def latest(self, thread_id: str) -> Run | None:
+        """The thread's latest run."""
+        query = select(runs, threads.c.principal, threads.c.fence).join(
+            threads, threads.c.run_id == runs.c.run_id
+        )
+        async with self._database.read() as connection:
+            row = (await connection.execute(query.where(threads.c.thread_id == thread_id))).one_or_none()
+        return None if row is None else _run(row, row.principal, row.fence)
+
+    async def request(self, thread_id: str, run_id: str) -> bytes | None:
+        """The request that a run of the thread was started with; None if it was not one of this thread's."""
+        query = select(runs.c.request).where(runs.c.run_id == run_id, runs.c.thread_id == thread_id)
+        async with self._database.read() as connection:
+            request = (await connection.execute(query)).scalar_one_or_none()
+        return None if request is None else bytes(request)
 
     async def response(self, run_id: str | None) -> bytes | None:
         """The stored response of a run; None while it goes on."""
@@ -249,54 +262,35 @@ class RunStore:
         async with self._database.read() as connection:
             return (await connection.execute(query)).scalar_one_or_none()
 
-    async def take_over_abandoned(self) -> list[Run]:
-        """Claim the runs whose process is gone, to finish them."""
-        query = select(threads.c.thread_id, threads.c.holder).where(threads.c.status == "running")
-        async with self._database.read() as connection:
-            held = (await connection.execute(query)).all()
-        abandoned = [thread_id for thread_id, holder in held if not is_alive(holder or "")]
-        taken = [await self._take_over(thread_id) for thread_id in abandoned]
-        return [run for run in taken if run is not None]
+    async def take_over(self, thread_id: str) -> Run | None:
+        """Claim a run that nobody performs any more; None when somebody else was faster."""
 
-    async def _take_over(self, thread_id: str) -> Run | None:
-        """Claim a run from a dead process; None when somebody else was faster."""
-        async with self._database.write() as connection:
-            thread = await find_thread(connection, thread_id)
-            if thread is None or thread.status != "running" or is_alive(thread.holder or ""):
+        async def operation(connection: AsyncConnection) -> Run | None:
+            thread = await find_thread(connection, thread_id, lock=True)
+            if thread is None or not thread.is_abandoned(await self._database.time(connection)):
                 return None
-            row = (await connection.execute(select(runs).where(runs.c.run_id == thread.run_id))).one()
-            fence = await self._claim(connection, thread, thread.run_id or "")
-            return _run(row, thread.principal, fence)
+            latest = await self._latest(connection, thread)
+            fence = await claim(self._database, connection, thread, latest.run_id)
+            return _run(latest, thread.principal, fence)
 
-    async def _repeated(
-        self, connection: AsyncConnection, principal: str, key: IdempotencyKey
-    ) -> Finished | None:
-        """The response kept for this key. Raises ThreadBusy while it is not there yet, KeyReused."""
-        expired = idempotency.c.created_at < self._clock() - IDEMPOTENCY_SECONDS
-        await connection.execute(delete(idempotency).where(expired))
-        row = (
-            await connection.execute(
-                select(idempotency).where(
-                    idempotency.c.principal == principal,
-                    idempotency.c.route == key.route,
-                    idempotency.c.key == key.key,
-                )
-            )
-        ).one_or_none()
-        if row is None:
+        return await self._database.write(operation)
+
+    async def _begun(self, operation: Callable[[AsyncConnection], Any]) -> Run | Finished:
+        begun, told = await self._database.write(operation)
+        self._log.announce(told)
+        result: Run | Finished = begun
+        return result
+
+    async def _reserve(self, connection: AsyncConnection, new: NewRun) -> Finished | None:
+        if new.key is None:
             return None
-        if row.body_hash != key.body_hash:
-            raise KeyReused
-        response = await self._response(connection, row.run_id)
-        if response is None:
-            raise ThreadBusy("This very request is being served; ask again for its response.")
-        return Finished(response)
+        return await reserve(connection, new.principal, new.key, new.run_id, self._clock())
 
     async def _again(
         self, connection: AsyncConnection, thread: ThreadRecord, question: Question, answer: str
     ) -> Finished:
         """A question that was answered before is answered again."""
-        if question.answer != answer:
+        if question.answer != storable(answer):
             raise AlreadyAnswered(question.tool_call_id)
         if thread.status == "running":
             raise ThreadBusy("This answer was taken and its run goes on.")
@@ -305,94 +299,52 @@ class RunStore:
             raise ThreadBusy
         return Finished(response)
 
-    async def _make(
-        self, connection: AsyncConnection, principal: str, thread_id: str, new: NewThread
-    ) -> ThreadRecord:
+    async def _add_thread(self, connection: AsyncConnection, new: NewRun, thread: NewThread) -> None:
         now = self._clock()
-        record = ThreadRecord(
-            thread_id=thread_id,
-            principal=principal,
-            title=new.title,
-            project_directory=new.project_directory,
-            project_identity=new.project_identity,
-            status="idle",
-            holder=None,
-            fence=0,
-            run_id=None,
-            created_at=now,
-            updated_at=now,
-        )
-        columns = {name: getattr(record, name) for name in ThreadRecord.__slots__}
-        await connection.execute(insert(threads).values(**columns))
-        return record
+        row = {
+            "thread_id": new.thread_id,
+            "principal": new.principal,
+            "title": thread.title,
+            "project_directory": thread.project_directory,
+            "project_identity": thread.project_identity,
+            "status": "idle",
+            "fence": 0,
+            "created_at": now,
+            "updated_at": now,
+        }
+        await connection.execute(_ADD_THREAD.on(connection), row)
 
     async def _start(
         self,
         connection: AsyncConnection,
         thread: ThreadRecord,
-        run_id: str,
+        new: NewRun,
         kind: RunKind,
         turn_id: str,
-        request: bytes,
-        key: IdempotencyKey | None,
-    ) -> Run:
-        """Claim the thread and write down the run. Raises ThreadBusy."""
+        instruction: str,
+    ) -> tuple[Run, list[StoredEvent]]:
+        """Claim the thread, and write down the run and what is told of it. Raises ThreadBusy."""
         if thread.status == "running":
             raise ThreadBusy
-        now = self._clock()
-        fence = await self._claim(connection, thread, run_id)
+        fence = await claim(self._database, connection, thread, new.run_id)
+        run = Run(
+            new.run_id, thread.thread_id, thread.principal, kind, turn_id, instruction, new.request, fence
+        )
         await connection.execute(
             insert(runs).values(
-                run_id=run_id,
-                thread_id=thread.thread_id,
+                run_id=run.run_id,
+                thread_id=run.thread_id,
                 kind=kind,
                 turn_id=turn_id,
-                request=request,
-                created_at=now,
+                instruction=instruction,
+                request=run.request,
+                created_at=self._clock(),
             )
         )
-        if key is not None:
-            await connection.execute(
-                insert(idempotency).values(
-                    principal=thread.principal,
-                    route=key.route,
-                    key=key.key,
-                    body_hash=key.body_hash,
-                    run_id=run_id,
-                    created_at=now,
-                )
-            )
-        return Run(run_id, thread.thread_id, thread.principal, kind, turn_id, request, fence)
+        return run, await self._log.append(connection, run.thread_id, new.events)
 
-    async def _claim(self, connection: AsyncConnection, thread: ThreadRecord, run_id: str) -> int:
-        """Take the thread if nobody did since it was read; gives the new fence. Raises ThreadBusy."""
-        fence = thread.fence + 1
-        done = await connection.execute(
-            update(threads)
-            .where(threads.c.thread_id == thread.thread_id, threads.c.fence == thread.fence)
-            .values(
-                status="running",
-                holder=this_process(),
-                fence=fence,
-                run_id=run_id,
-                updated_at=self._clock(),
-            )
-        )
-        if done.rowcount != 1:
-            raise ThreadBusy
-        return fence
-
-    async def _close_questions(self, connection: AsyncConnection, thread_id: str, by: str) -> None:
-        now = self._clock()
-        for question in await find_questions(connection, thread_id, status="open"):
-            call_id = question.tool_call_id
-            await settle_question(
-                connection, thread_id, call_id, status="cancelled", answer=None, by=by, now=now
-            )
-
-    async def _turn(self, connection: AsyncConnection, thread: ThreadRecord) -> str:
-        query = select(runs.c.turn_id).where(runs.c.run_id == thread.run_id)
-        return str((await connection.execute(query)).scalar_one())
+    async def _latest(self, connection: AsyncConnection, thread: ThreadRecord) -> Row[Any]:
+        return (await connection.execute(select(runs).where(runs.c.run_id == thread.run_id))).one()
 
     async def _response(self, connection: AsyncConnection, run_id: str | None) -> bytes | None:
         query = select(runs.c.response).where(runs.c.run_id == run_id)
@@ -400,4 +352,6 @@ class RunStore:
 
 
 def _run(row: Row[Any], principal: str, fence: int) -> Run:
-    return Run(row.run_id, row.thread_id, principal, row.kind, row.turn_id, row.request, fence)
+    return Run(
+        row.run_id, row.thread_id, principal, row.kind, row.turn_id, row.instruction, row.request, fence
+    )

@@ -7,16 +7,17 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from checkpoints.database import Database
+from checkpoints.events import EventLog
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
 
 @asynccontextmanager
-async def open_saver(database: Database) -> AsyncIterator[BaseCheckpointSaver[str]]:
-    """The checkpoint saver, in the same file as everything else; strict msgpack, no pickle."""
+async def open_saver(database: Database, log: EventLog) -> AsyncIterator[BaseCheckpointSaver[str]]:
+    """The checkpoint saver, in the same database as everything else; strict msgpack, no pickle."""
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer  # a second to import: only when used
 
     from checkpoints.sql_saver import SqlCheckpointSaver
 
-    yield SqlCheckpointSaver(database, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
+    yield SqlCheckpointSaver(database, log, serde=JsonPlusSerializer(allowed_msgpack_modules=None))

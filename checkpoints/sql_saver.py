@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -31,9 +32,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints import pruning
 from checkpoints.database import Database
+from checkpoints.events import OUTBOX, EventLog, NewEvent, StoredEvent
 from checkpoints.graph_reader import GraphReader
 from checkpoints.graph_tables import Where, checkpoints
 from checkpoints.graph_writer import GraphWriter, copy_thread
+from checkpoints.leases import FENCE, check_fence
 from checkpoints.lineage import trace
 from checkpoints.values import (
     Encoder,
@@ -42,6 +45,7 @@ from checkpoints.values import (
     list_kind,
     list_within,
     pack,
+    reading,
     unpack,
 )
 
@@ -56,11 +60,17 @@ _LATEST = _IN_NAMESPACE.order_by(checkpoints.c.checkpoint_id.desc()).limit(1)
 
 
 class SqlCheckpointSaver(BaseCheckpointSaver[str]):
-    """A LangGraph checkpointer on our database. Async methods only, of one event loop."""
+    """A LangGraph checkpointer on our database. Async methods only, of one event loop.
 
-    def __init__(self, database: Database, *, serde: SerializerProtocol) -> None:
+    With `FENCE` among the config's `configurable` values, every write is refused once somebody else has
+    claimed the thread. What a task writes to the channel `OUTBOX`, a list of `NewEvent`, goes to the event
+    log in the same transaction as its other writes: together with them, once.
+    """
+
+    def __init__(self, database: Database, log: EventLog, *, serde: SerializerProtocol) -> None:
         super().__init__(serde=serde)
         self._database = database
+        self._log = log
         self._lists = ListMemory()  # shared by the copies that `with_allowlist` makes
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
@@ -110,7 +120,9 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
             channel: encoder.encode_list(moved[channel], inner, earlier[channel])
             for channel, inner in parts.items()
         }
-        async with self._database.write() as connection:
+
+        async def operation(connection: AsyncConnection) -> None:
+            await _check_fence(connection, config)
             writer = GraphWriter(connection, where)
             for channel, remembered in lists.items():
                 base = earlier[channel]
@@ -120,6 +132,9 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
             await writer.add_items(encoder.items)
             await writer.put_values({channel: (moved[channel], stored) for channel, stored in rows.items()})
             await writer.put_checkpoint(row)
+
+        await self._database.write(operation)
+        sys.audit("agent_service.checkpoint.stored")
         self._lists.keep(*where, lists)
         return _config(*where, checkpoint["id"])
 
@@ -134,6 +149,7 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
         if not writes:
             return
         encoder = Encoder(self.serde)
+        told: list[NewEvent] = next((value for channel, value in writes if channel == OUTBOX), [])
         rows = [
             {
                 "checkpoint_id": str(config["configurable"]["checkpoint_id"]),
@@ -141,44 +157,65 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
                 "idx": WRITES_IDX_MAP.get(channel, position),
                 "task_path": task_path,
                 "channel": channel,
-                **encoder.encode(value)._asdict(),
+                **encoder.encode([] if channel == OUTBOX else value)._asdict(),
             }
             for position, (channel, value) in enumerate(writes)
         ]
         special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
-        async with self._database.write() as connection:
-            writer = GraphWriter(connection, _where(config))
+        where = _where(config)
+
+        async def operation(connection: AsyncConnection) -> list[StoredEvent]:
+            await _check_fence(connection, config)
+            writer = GraphWriter(connection, where)
             await writer.add_items(encoder.items)
-            await writer.put_writes(rows, replace=special)
+            *others, last = sorted(rows, key=lambda row: row["channel"] == OUTBOX)
+            if others:
+                await writer.put_writes(others, replace=special)
+            if not told:
+                await writer.put_writes([last], replace=special)
+            elif await writer.add_write(last):  # a task that was stored before has told of itself already
+                return await self._log.append(connection, where.thread_id, told)
+            return []
+
+        stored = await self._database.write(operation)
+        sys.audit("agent_service.writes.stored")
+        self._log.announce(stored)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete everything of the thread."""
-        async with self._database.write() as connection:
-            await pruning.delete_thread(connection, str(thread_id))
+        await self._database.write(lambda connection: pruning.delete_thread(connection, str(thread_id)))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of these runs, by the `run_id` of their metadata."""
-        async with self._database.write() as connection:
-            await pruning.delete_runs(connection, self.serde, run_ids)
+        await self._database.write(lambda connection: pruning.delete_runs(connection, self.serde, run_ids))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all of a thread, its history and its pending writes, too. Raises ThreadNotEmpty."""
-        async with self._database.write() as connection:
-            await copy_thread(connection, source_thread_id, target_thread_id)
+        await self._database.write(
+            lambda connection: copy_thread(connection, source_thread_id, target_thread_id)
+        )
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """Delete old checkpoints (`keep_latest`: one per namespace stays) or all of them (`delete`).
-
-        Ancestors that a delta channel of a kept checkpoint rests on stay, too.
-        """
+        """Delete old checkpoints (`keep_latest`, see `keep_last`) or all of them (`delete`)."""
         if strategy not in ("keep_latest", "delete"):
             raise ValueError(f"Unknown strategy {strategy!r}; there are 'keep_latest' and 'delete'.")
         for thread_id in thread_ids:
-            async with self._database.write() as connection:
-                if strategy == "delete":
-                    await pruning.delete_thread(connection, thread_id)
-                else:
-                    await pruning.keep_latest(connection, self.serde, thread_id)
+            if strategy == "delete":
+                await self.adelete_thread(thread_id)
+            else:
+                await self.keep_last(thread_id, 1)
+
+    async def keep_last(self, thread_id: str, n: int) -> None:
+        """Delete all but the newest n checkpoints of the thread, whatever branch of a fork they are on.
+
+        Of subgraphs stays what these checkpoints called, and what a subgraph remembers between its calls.
+        Older ancestors stay as far as a delta channel rests on them.
+        """
+        if n < 1:
+            raise ValueError("At least one checkpoint must stay; adelete_thread deletes all.")
+        await self._database.write(
+            lambda connection: pruning.keep_last(connection, self.serde, str(thread_id), n)
+        )
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -213,15 +250,17 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
         return (await connection.execute(_LATEST, key)).one_or_none()
 
     async def _tuple(self, reader: GraphReader, row: Row[Any]) -> CheckpointTuple:
-        body = cast(Checkpoint, unpack(self.serde, Stored(row.kind, row.body)))
-        versions = {channel: str(version) for channel, version in body["channel_versions"].items()}
+        with reading(row.thread_id):
+            body = cast(Checkpoint, unpack(self.serde, Stored(row.kind, row.body)))
+            versions = {channel: str(version) for channel, version in body["channel_versions"].items()}
+            metadata = json.loads(row.metadata)
         stored = await reader.values(versions.items())
         pending = (await reader.writes([row.checkpoint_id]))[row.checkpoint_id]
         loaded = iter(await reader.load([*stored.values(), *(write.stored for write in pending)]))
         return CheckpointTuple(
             config=_config(row.thread_id, row.namespace, row.checkpoint_id),
             checkpoint={**body, "channel_values": {channel: next(loaded) for channel, _ in stored}},
-            metadata=json.loads(row.metadata),
+            metadata=metadata,
             parent_config=_config(row.thread_id, row.namespace, row.parent_id) if row.parent_id else None,
             pending_writes=[(write.task_id, write.channel, next(loaded)) for write in pending],
         )
@@ -254,7 +293,7 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).all()
         if filter:
-            rows = [row for row in rows if _matches(json.loads(row.metadata), filter)]
+            rows = [row for row in rows if _matches(row, filter)]
         return list(rows if limit is None else rows[: max(limit, 0)])
 
     def _checkpoint_row(
@@ -288,9 +327,17 @@ def _listing(config: RunnableConfig | None, before: RunnableConfig | None) -> Se
     return query.order_by(checkpoints.c.checkpoint_id.desc(), *columns[:2])
 
 
-def _matches(details: dict[str, Any], wanted: dict[str, Any]) -> bool:
+def _matches(row: Row[Any], wanted: dict[str, Any]) -> bool:
     """Whether the metadata has these values; a key that is not there counts as None."""
+    with reading(row.thread_id):
+        details = json.loads(row.metadata)
     return all(details.get(name) == value for name, value in wanted.items())
+
+
+async def _check_fence(connection: AsyncConnection, config: RunnableConfig) -> None:
+    configurable = config["configurable"]
+    if (fence := configurable.get(FENCE)) is not None:
+        await check_fence(connection, str(configurable["thread_id"]), fence)
 
 
 def _where(config: RunnableConfig) -> Where:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from checkpoints.database import Database
+from checkpoints.events import EventLog
 from checkpoints.journal import EffectJournal
 from checkpoints.questions import QuestionStore
 from checkpoints.runs import RunStore
@@ -13,9 +14,10 @@ from checkpoints.threads import ThreadStore
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Threads, their runs, questions and effects, in one database."""
+    """Threads, their runs, questions, effects and events, in one database."""
 
     database: Database
+    log: EventLog
     threads: ThreadStore
     runs: RunStore
     questions: QuestionStore
@@ -24,10 +26,12 @@ class Stores:
     @classmethod
     def on(cls, database: Database) -> Stores:
         """The stores of that database."""
+        log = EventLog(database)
         return cls(
             database,
+            log,
             ThreadStore(database),
-            RunStore(database),
-            QuestionStore(database),
-            EffectJournal(database),
+            RunStore(database, log),
+            QuestionStore(database, log),
+            EffectJournal(database, log),
         )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
 
-from sqlalchemy import Row, and_, delete, or_, select
+from sqlalchemy import Row, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.database import Database
-from checkpoints.errors import ThreadNotFound
+from checkpoints.errors import ThreadBusy, ThreadNotFound
 from checkpoints.graph_tables import GRAPH_TABLES
-from checkpoints.tables import blobs, idempotency, questions, runs, threads
+from checkpoints.owner import condition
+from checkpoints.tables import blobs, events, idempotency, questions, runs, threads
 
 ThreadStatus = Literal["idle", "running", "requires_human_input", "error"]
+FINISHED: tuple[ThreadStatus, ...] = ("idle", "error")
+"""Of threads on which nothing goes on and nothing waits."""
+_FINISHED = threads.c.status.in_(FINISHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +31,52 @@ class ThreadRecord:
     project_directory: str | None
     project_identity: str | None
     status: ThreadStatus
-    holder: str | None
-    fence: int
     run_id: str | None
     created_at: float
     updated_at: float
+    holder: str | None = None
+    fence: int = 0
+    lease_until: float | None = None
+    cancel_requested: bool = False
+    last_event: int = 0
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Self:
+        """From a row of the table."""
+        return cls(**row._mapping)
+
+    def row(self) -> dict[str, Any]:
+        """For the table."""
+        return asdict(self)
+
+    def is_abandoned(self, now: float) -> bool:
+        """Whether nobody performs its run: the holder died, or did not renew its lease in time."""
+        if self.status != "running":
+            return False
+        return condition(self.holder) == "dead" or (self.lease_until or 0.0) < now
 
 
-async def find_thread(connection: AsyncConnection, thread_id: str) -> ThreadRecord | None:
-    """The thread of that id, whoever owns it."""
-    row = (await connection.execute(select(threads).where(threads.c.thread_id == thread_id))).one_or_none()
-    return None if row is None else _record(row)
+async def find_thread(
+    connection: AsyncConnection, thread_id: str, *, lock: bool = False
+) -> ThreadRecord | None:
+    """The thread of that id, whoever owns it; with `lock` it stays as it is until the transaction ends."""
+    query = select(threads).where(threads.c.thread_id == thread_id)
+    if lock:  # SQLite has one writer and needs none; SQLAlchemy leaves it out there
+        query = query.with_for_update()
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else ThreadRecord.of(row)
 
 
-def _record(row: Row[Any]) -> ThreadRecord:
-    return ThreadRecord(**row._mapping)
+async def own_thread(connection: AsyncConnection, principal: str, thread_id: str) -> ThreadRecord:
+    """The principal's thread, locked. Raises ThreadNotFound, also for another principal's."""
+    thread = await find_thread(connection, thread_id, lock=True)
+    if thread is None or thread.principal != principal:
+        raise ThreadNotFound(thread_id)
+    return thread
 
 
 class ThreadStore:
-    """Looks threads up, always by id and principal together."""
+    """Threads, always by id and principal together."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -79,7 +111,55 @@ class ThreadStore:
             )
         query = query.order_by(threads.c.updated_at.desc(), threads.c.thread_id.desc()).limit(limit)
         async with self._database.read() as connection:
-            return [_record(row) for row in await connection.execute(query)]
+            return [ThreadRecord.of(row) for row in await connection.execute(query)]
+
+    async def finished(self, principal: str, *, before: float | None = None) -> Sequence[str]:
+        """The ids of the principal's threads that neither run nor wait, nor were touched since `before`."""
+        query = select(threads.c.thread_id).where(threads.c.principal == principal, _FINISHED)
+        if before is not None:
+            query = query.where(threads.c.updated_at < before)
+        async with self._database.read() as connection:
+            return (await connection.execute(query.order_by(threads.c.updated_at))).scalars().all()
+
+    async def accept_project(self, thread_id: str, identity: str) -> None:
+        """The folder that stands at the project's path now is the thread's project from now on."""
+        change = update(threads).where(threads.c.thread_id == thread_id).values(project_identity=identity)
+        await self._database.write(lambda connection: connection.execute(change))
+
+    async def request_cancel(self, principal: str, thread_id: str) -> None:
+        """Ask whichever process runs the thread to stop; it sees to it when it renews its lease."""
+        change = (
+            update(threads)
+            .where(threads.c.thread_id == thread_id, threads.c.principal == principal)
+            .where(threads.c.status == "running")
+            .values(cancel_requested=True)
+        )
+        await self._database.write(lambda connection: connection.execute(change))
+
+    async def forget_finished(self, principal: str, thread_id: str, before: float) -> bool:
+        """Delete the thread's rows if `finished` would still name it; whether it did."""
+
+        async def operation(connection: AsyncConnection) -> bool:
+            thread = await find_thread(connection, thread_id, lock=True)
+            if thread is None or thread.principal != principal or thread.updated_at >= before:
+                return False
+            if thread.status not in FINISHED:
+                return False
+            await forget_thread(connection, thread_id)
+            return True
+
+        return await self._database.write(operation)
+
+    async def forget(self, principal: str, thread_id: str) -> None:
+        """Delete the thread's rows. Raises ThreadNotFound, ThreadBusy."""
+
+        async def operation(connection: AsyncConnection) -> None:
+            thread = await own_thread(connection, principal, thread_id)
+            if thread.status == "running" and not thread.is_abandoned(await self._database.time(connection)):
+                raise ThreadBusy
+            await forget_thread(connection, thread_id)
+
+        await self._database.write(operation)
 
 
 async def forget_thread(connection: AsyncConnection, thread_id: str) -> None:
@@ -87,5 +167,5 @@ async def forget_thread(connection: AsyncConnection, thread_id: str) -> None:
     of_thread = select(runs.c.run_id).where(runs.c.thread_id == thread_id)
     await connection.execute(delete(idempotency).where(idempotency.c.run_id.in_(of_thread)))
     # All in the caller's transaction: between two, somebody else could take the name and find the history.
-    for table in (*GRAPH_TABLES, questions, runs, blobs, threads):  # effects go with their thread
+    for table in (*GRAPH_TABLES, questions, events, runs, blobs, threads):  # effects go with their thread
         await connection.execute(delete(table).where(table.c.thread_id == thread_id))

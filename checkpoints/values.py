@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter, eq, is_
+from threading import get_ident
 from typing import Any, NamedTuple
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
+from checkpoints.errors import StateDamaged
 from checkpoints.sequences import NODE, Folded, address, fold
 
 LIST, SNAPSHOT, ITEM = "list", "snapshot", "item"
@@ -170,11 +174,44 @@ def pack(kind: str, data: bytes) -> Stored:
     return Stored(kind, data)
 
 
-def unpack(serde: SerializerProtocol, stored: Stored) -> Any:
-    """The value of a row that stands for itself."""
+def inflate(stored: Stored) -> Stored:
+    """The row as it was before `pack`."""
     if stored.kind.endswith(_ZLIB):
-        stored = Stored(stored.kind.removesuffix(_ZLIB), zlib.decompress(stored.data))
-    return serde.loads_typed((stored.kind, stored.data))
+        return Stored(stored.kind.removesuffix(_ZLIB), zlib.decompress(stored.data))
+    return stored
+
+
+def unpack(serde: SerializerProtocol, stored: Stored) -> Any:
+    """The value of a row that stands for itself. Call it within `reading`."""
+    return serde.loads_typed(inflate(stored))
+
+
+@contextmanager
+def reading(thread_id: str) -> Iterator[None]:
+    """Whatever fails in this block makes the thread's state unusable: it raises StateDamaged.
+
+    So does an object of a class that the serialiser does not know, in whose place it gives plain data and
+    goes on. No `await` in the block: others would be taken for this thread.
+    """
+    refused: list[SerdeEvent] = []
+    here = get_ident()
+
+    def listen(event: SerdeEvent) -> None:
+        if get_ident() == here:
+            refused.append(event)
+
+    stop_listening = register_serde_event_listener(listen)
+    try:
+        yield
+    except StateDamaged:
+        raise
+    except Exception as error:
+        raise StateDamaged(thread_id, "a part of it cannot be read") from error
+    finally:
+        stop_listening()
+    for event in refused:
+        name = f"{event['module']}.{event['name']}"
+        raise StateDamaged(thread_id, f"it holds an object of a class that is not known here, {name}")
 
 
 def delta_snapshot(value: list[Any]) -> Any:

@@ -109,10 +109,12 @@ class SseEvent:
     id: str | None
 
 
-def sse(response: httpx.Response) -> Iterator[SseEvent]:
-    """The events of a streamed response."""
+def sse(response: httpx.Response, begun: Callable[[], object] = lambda: None) -> Iterator[SseEvent]:
+    """The events of a streamed response; `begun` is called once anything came."""
     fields: dict[str, str] = {}
-    for line in response.iter_lines():
+    for number, line in enumerate(response.iter_lines()):
+        if number == 0:
+            begun()
         if not line:
             if "data" in fields:
                 yield SseEvent(fields.get("event", ""), json.loads(fields["data"]), fields.get("id"))

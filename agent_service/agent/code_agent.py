@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
-
-import orjson
 
 from agent_service import events
 from agent_service.agent.approvals import AnswerUnclear, read_answer
@@ -23,10 +21,14 @@ from agent_service.agent.contract import (
 from agent_service.agent.errors import InvalidRequest, RunCancelled
 from agent_service.agent.feed import EventFeed
 from agent_service.agent.supervisor import ActiveRun, RunSupervisor
+from agent_service.agent.timeline import Timeline
+from agent_service.agent.withdrawal import withdraw_questions
+from agent_service.agent.workspace_watch import WorkspaceWatch
 from checkpoints.errors import ThreadBusy, ThreadNotFound
+from checkpoints.idempotency import Finished, IdempotencyKey
 from checkpoints.journal import Change
 from checkpoints.owner import is_this_process
-from checkpoints.runs import Finished, IdempotencyKey, NewThread
+from checkpoints.runs import Answer, NewRun, NewThread
 from checkpoints.stores import Stores
 from checkpoints.threads import ThreadRecord
 from tools.project import ProjectRefused
@@ -64,12 +66,15 @@ class CodeAgent:
         supervisor: RunSupervisor,
         stores: Stores,
         feed: EventFeed,
+        watch: WorkspaceWatch,
         open_project: Callable[[Caller, str], Path],
     ) -> None:
         self._supervisor = supervisor
         self._stores = stores
+        self._watch = watch
         self._open_project = open_project
         self.feed = feed
+        self.timeline = Timeline(supervisor, stores)
 
     async def replay(self, caller: Caller, key: IdempotencyKey | None) -> Finished | None:
         """The response of an earlier request with this key, before anything else is looked at.
@@ -87,39 +92,31 @@ class CodeAgent:
         """
         thread_id = request.thread_id or str(uuid4())
         new = await self._new_thread(caller, thread_id, request)
-        run = await self._stores.runs.begin(caller.name, thread_id, _new_id(), raw, new, key)
-        if isinstance(run, Finished):
-            return run
-        started = events.RunStarted(thread_id=thread_id, run_id=run.run_id, instruction=request.instruction)
-        self.feed.publish(started)
-        return self._supervisor.start(run)
+        run_id = _new_id()
+        started = events.RunStarted(thread_id=thread_id, run_id=run_id, instruction=request.instruction)
+        wanted = NewRun(caller.name, thread_id, run_id, raw, key, [events.new_event(started)])
+        run = await self._stores.runs.begin(wanted, request.instruction, new)
+        return run if isinstance(run, Finished) else self._supervisor.start(run)
 
     async def resume(
         self, caller: Caller, request: ResumeRequest, raw: bytes, key: IdempotencyKey | None = None
     ) -> ActiveRun | Finished:
         """Take an answer and go on. Raises InvalidRequest (unclear) and what `RunStore.answer` raises."""
         await self._check_answer(caller, request)
-        instruction = orjson.loads(await self._stores.runs.turn_request(request.thread_id))["instruction"]
-        run = await self._stores.runs.answer(
-            caller.name,
-            request.thread_id,
-            _new_id(),
-            raw,
-            request.tool_call_id,
-            request.human_response,
-            caller.name,
-            key,
-        )
-        if isinstance(run, Finished):
-            return run
-        ids = {"thread_id": run.thread_id, "run_id": run.run_id}
-        self.feed.publish(events.RunStarted(**ids, instruction=instruction))
-        self.feed.publish(
+        ids = {"thread_id": request.thread_id, "run_id": _new_id()}
+        latest = await self._stores.runs.latest(request.thread_id)
+        told: list[events.AgentEvent] = [
+            events.RunStarted(**ids, instruction=latest.instruction if latest else ""),
             events.QuestionAnswered(
                 **ids, tool_call_id=request.tool_call_id, answer=request.human_response, by=caller.name
-            )
+            ),
+        ]
+        wanted = NewRun(
+            caller.name, **ids, request=raw, key=key, events=[events.new_event(each) for each in told]
         )
-        return self._supervisor.start(run)
+        answer = Answer(request.tool_call_id, request.human_response, caller.name)
+        run = await self._stores.runs.answer(wanted, answer)
+        return run if isinstance(run, Finished) else self._supervisor.start(run)
 
     async def thread(self, caller: Caller, thread_id: str) -> ThreadView:
         """The thread as it stands. Raises ThreadNotFound."""
@@ -128,6 +125,29 @@ class CodeAgent:
         return ThreadView(
             record, response, response or _response(await self._stores.runs.last_response(thread_id))
         )
+
+    async def last_event(self, thread_id: str) -> int:
+        """The number of the thread's latest event; 0 for one that is not there yet."""
+        return (await self._stores.log.last([thread_id])).get(thread_id, 0)
+
+    @asynccontextmanager
+    async def watching(self, principal: str, thread_id: str) -> AsyncIterator[None]:
+        """While it lasts, what others change in the thread's project becomes an event of the thread.
+
+        Raises ThreadNotFound.
+        """
+        record = await self._stores.threads.get(principal, thread_id)
+
+        async def tell(paths: list[str]) -> None:
+            latest = (await self._stores.threads.get(principal, thread_id)).run_id or ""
+            event = events.WorkspaceChanged(thread_id=thread_id, run_id=latest, paths=paths)
+            await self._stores.log.add(thread_id, [events.new_event(event)])
+
+        if record.project_directory is None:
+            yield
+            return
+        with self._watch.follow(thread_id, Path(record.project_directory), tell):
+            yield
 
     async def threads(
         self, caller: Caller, *, status: str | None, limit: int, after: tuple[float, str] | None
@@ -142,7 +162,7 @@ class CodeAgent:
 
     async def delete(self, caller: Caller, thread_id: str) -> None:
         """Delete a thread and all that is kept of it. Raises ThreadNotFound, ThreadBusy."""
-        await self._stores.runs.forget(caller.name, thread_id)
+        await self._stores.threads.forget(caller.name, thread_id)
 
     async def changes(self, caller: Caller, thread_id: str) -> list[Change]:
         """What the thread made of the project's files so far. Raises ThreadNotFound."""
@@ -159,14 +179,15 @@ class CodeAgent:
             record = await self._stores.threads.get(caller.name, thread_id)
             active = self._supervisor.active(thread_id)
             if record.status == "requires_human_input":
-                await self._stores.runs.cancel_questions(caller.name, thread_id, caller.name, _withdrawn)
+                await withdraw_questions(self._stores.questions, caller.name, thread_id, "cancelled")
             elif record.status != "running":
                 return await self.thread(caller, thread_id)
             elif active is not None:
                 active.stop.set(RunCancelled())
                 await asyncio.wait({active.response}, timeout=_CANCEL_POLL_SECONDS)
             elif not is_this_process(record.holder):
-                raise ThreadBusy("The run goes on in another process; cancel it there.")
+                await self._stores.threads.request_cancel(caller.name, thread_id)
+                await asyncio.sleep(_CANCEL_POLL_SECONDS)
             await asyncio.sleep(0)
         raise ThreadBusy("The run stops as soon as the tool call under way is finished.")
 
@@ -214,17 +235,3 @@ def _new_id() -> str:
 
 def _response(stored: bytes | None) -> CodeAgentResponse | None:
     return CodeAgentResponse.model_validate_json(stored) if stored else None
-
-
-def _withdrawn(stored: bytes) -> bytes:
-    """The response of a thread whose questions were withdrawn."""
-    response = CodeAgentResponse.model_validate_json(stored)
-    cancelled = response.model_copy(
-        update={
-            "agent_status": "error",
-            "error_details": "The question was cancelled by the user.",
-            "human_input_request": None,
-            "pending_requests": [],
-        }
-    )
-    return orjson.dumps(cancelled.model_dump(mode="json"))

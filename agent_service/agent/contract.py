@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from agent_service.agent.approvals import ApprovalRules
 from routing.types import Quality
 
-ApprovalRule = Literal["auto", "ask", "deny"]
 AgentStatus = Literal["completed", "requires_human_input", "error"]
 
 THREAD_ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
+CHECKPOINT_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 MAX_INSTRUCTION = 1 << 20
 """Characters."""
 
@@ -45,8 +47,10 @@ class CodeAgentRequest(_Body):
     """Only this provider; there is no fail-over to another then."""
     model: Annotated[str | None, Field(max_length=256)] = None
     """`auto`, an alias, `provider/model`, or a model's own id."""
-    approvals: dict[str, ApprovalRule] | None = None
-    """Per tool name; may only make the service's policy stricter."""
+    approvals: ApprovalRules | None = None
+    """Per tool name (`*`: every tool that is not named) a rule: `auto`, `ask` or `deny`; or one rule each for
+    path patterns as in .gitignore, relative to the project, of which the last that matches counts. May only
+    make the service's policy stricter."""
     stream: bool = False
     """Answer with Server-Sent Events."""
     background: bool = False
@@ -81,6 +85,8 @@ class HumanInputRequest(Documented):
     """Suggested answers; any other text is taken too."""
     preview: str | None = None
     """For an approval: what would happen, as a unified diff or a command line."""
+    expires_at: Annotated[datetime | None, Field(exclude_if=lambda moment: moment is None)] = None
+    """When it is withdrawn unanswered; not there if it waits for ever."""
 
 
 class FileChanged(Documented):
@@ -138,6 +144,93 @@ class CodeAgentResponse(Documented):
     """Since the instruction."""
     pending_requests: list[HumanInputRequest] = Field(default_factory=list)
     """All open questions."""
+
+
+class ForkRequest(_Body):
+    """Where a fork begins."""
+
+    checkpoint_id: Annotated[str | None, Field(pattern=CHECKPOINT_ID_PATTERN)] = None
+    """As in the history; omitted: the latest one."""
+
+
+class RewindRequest(_Body):
+    """How far back to go."""
+
+    checkpoint_id: Annotated[str, Field(pattern=CHECKPOINT_ID_PATTERN)]
+    """As in the history."""
+    files: bool = False
+    """Restore the files that the thread changed since, too."""
+
+
+class PruneRequest(_Body):
+    """What to clear away of finished threads; those that run or wait are left alone."""
+
+    keep_checkpoints: Annotated[int | None, Field(ge=1)] = None
+    """So many of the newest checkpoints of each thread stay; files and conversation stay as they are."""
+    older_than_days: Annotated[float | None, Field(ge=0, le=36_500)] = None
+    """Only threads on which nothing happened for so long."""
+    delete: bool = False
+    """Delete those threads as a whole; needs `older_than_days`."""
+
+    @model_validator(mode="after")
+    def _says_what(self) -> Self:
+        if self.delete == (self.keep_checkpoints is not None):
+            raise ValueError("say either how many checkpoints to keep (keep_checkpoints), or delete: true")
+        if self.delete and self.older_than_days is None:
+            raise ValueError("delete needs older_than_days")
+        return self
+
+
+class Pruned(Documented):
+    """What was cleared away."""
+
+    threads_pruned: int = 0
+    """Threads that have fewer checkpoints now."""
+    checkpoints_deleted: int = 0
+    """Theirs, together."""
+    threads_deleted: int = 0
+    """Threads that are gone as a whole."""
+
+
+class KeptFile(Documented):
+    """A file that a rewind left alone."""
+
+    path: str
+    """Relative to the project."""
+    reason: str
+    """Why it was not restored."""
+
+
+class RewindResponse(CodeAgentResponse):
+    """Where the thread stands after a rewind."""
+
+    checkpoint_id: str = ""
+    """Where it went back to."""
+    restored: list[str] = Field(default_factory=list)
+    """Files that are as they were then again."""
+    kept: list[KeptFile] = Field(default_factory=list)
+    """Files that were left as they are."""
+
+
+class HistoryCheckpoint(Documented):
+    """A moment of a thread to which it can go back."""
+
+    checkpoint_id: str
+    """Its name, for fork and rewind."""
+    parent_id: str | None
+    """The checkpoint before it; with rewinds a history has branches."""
+    created_at: datetime
+    """UTC."""
+    run_id: str | None
+    """The run that made it."""
+    step: int
+    """Its place on its branch."""
+    messages: int
+    """How long the conversation was."""
+    summary: str
+    """The last message in a few words; empty before the first one."""
+    waiting: bool
+    """Whether the thread waits here for an answer."""
 
 
 class MessageCall(Documented):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -23,12 +24,15 @@ from agent_service.agent.contract import (
     HumanInputRequest,
     RunUsage,
 )
+from agent_service.agent.drift import find_drift
 from agent_service.agent.errors import AnswerTruncated, RunCancelled, RunEnded
 from agent_service.agent.files_changed import file_changed
 from agent_service.agent.graph import AgentGraph
+from agent_service.agent.messages import dangling_calls
 from agent_service.agent.outcome import Outcome
 from agent_service.agent.state import AgentContext, Turn
 from checkpoints.journal import Change
+from checkpoints.leases import FENCE
 from checkpoints.questions import Question
 from checkpoints.runs import Run
 from checkpoints.threads import ThreadStatus
@@ -60,13 +64,17 @@ async def execute(
 ) -> Reached:
     """Run the graph from where its thread stands until it ends, pauses or is stopped."""
     config: RunnableConfig = {
-        "configurable": {"thread_id": context.run.thread_id},
+        "configurable": {"thread_id": context.run.thread_id, FENCE: context.run.fence},
+        "metadata": {"run_id": context.run.run_id},
         "recursion_limit": _NO_STEP_LIMIT,
     }
     ended: Exception | None = None
     drained = False
-    step = next_input(await graph.aget_state(config), turn, questions)
+    snapshot = await graph.aget_state(config)
+    step = next_input(snapshot, turn, questions)
     if step is not None:
+        context.seen.load(snapshot.values.get("seen", ()))
+        await find_drift(context, dangling_calls(snapshot.values.get("messages", [])))
         try:
             await graph.ainvoke(step.input, config, context=context, durability="sync", control=control)
         except GraphDrained:
@@ -163,6 +171,7 @@ def human_input_request(question: Question) -> HumanInputRequest:
         kind=question.kind,
         options=list(question.options) or None,
         preview=question.preview,
+        expires_at=None if question.expires_at is None else datetime.fromtimestamp(question.expires_at, UTC),
     )
 
 

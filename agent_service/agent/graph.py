@@ -9,6 +9,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Send
 
+from agent_service.agent.approvals import rules_for
 from agent_service.agent.messages import raw_arguments, unanswered_calls
 from agent_service.agent.nodes import call_model, prepare, run_tool
 from agent_service.agent.state import AgentContext, AgentState, ToolTask
@@ -55,7 +56,7 @@ def next_wave(calls: list[dict[str, Any]], state: AgentState, tools: ToolRegistr
         arguments = raw_arguments(call["args"])
         waits = asks and _effect(call["name"], tools) in ("workspace", "external")
         withheld = QUESTION_OPEN if waits else None
-        path = None if withheld else _path(call["name"], arguments, tools)
+        path = None if withheld else call_path(call["name"], arguments, tools)
         if path in paths:
             continue
         if path is not None:
@@ -65,7 +66,7 @@ def next_wave(calls: list[dict[str, Any]], state: AgentState, tools: ToolRegistr
                 "id": call["id"],
                 "name": call["name"],
                 "arguments": arguments,
-                "approval": wishes.get(call["name"]),
+                "approval": rules_for(wishes, call["name"]),
                 "withheld": withheld,
             }
         )
@@ -76,7 +77,7 @@ def _effect(name: str, tools: ToolRegistry) -> str:
     return tools[name].effect if name in tools else "none"
 
 
-def _path(name: str, arguments: dict[str, Any] | str, tools: ToolRegistry) -> str | None:
+def call_path(name: str, arguments: dict[str, Any] | str, tools: ToolRegistry) -> str | None:
     """What the call is about, if another call of the same answer could be about it too."""
     if name not in tools:
         return None

@@ -21,6 +21,8 @@ class RunLimits:
     """Tool calls in one answer of a model."""
     max_run_tokens: int | None = None
     """Prompt and answer tokens, all calls together; None = no limit."""
+    question_expiry_seconds: float | None = None
+    """How long a question waits for its answer; None = for ever."""
 
 
 class StopSignal:
@@ -43,6 +45,11 @@ class StopSignal:
         self._pausing = True
         if self._on_pause:
             self._on_pause()
+
+    @property
+    def pausing(self) -> bool:
+        """Whether the run is asked to leave off, for whatever reason."""
+        return self._pausing
 
     def when_pausing(self, action: Callable[[], None]) -> None:
         """Call this on a pause; at once if it was asked for already."""

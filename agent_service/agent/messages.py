@@ -31,6 +31,8 @@ MAX_DEPTH = 64
 """Levels of arguments; no tool of a flat schema needs more than two."""
 LONGEST_FAILED_ARGUMENT = 16_000
 """Characters of an argument that are shown again after the call failed."""
+SUMMARY_LENGTH = 80
+"""Characters of a message in a few words."""
 _TOOL_CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -173,6 +175,26 @@ def thread_message(message: AnyMessage) -> ThreadMessage:
     if isinstance(message, ToolMessage):
         return ThreadMessage(role="tool", content=_text(message), tool_call_id=message.tool_call_id)
     return ThreadMessage(role="user", content=_text(message))
+
+
+def in_a_few_words(message: AnyMessage) -> str:
+    """The message for a person who looks through many: what was said, wanted or answered."""
+    if isinstance(message, AIMessage) and message.tool_calls:
+        return _shorten(", ".join(_call_in_words(call) for call in message.tool_calls))
+    text = _text(message)
+    named = isinstance(message, ToolMessage) and message.name
+    return _shorten(f"{message.name}: {text}" if named else text)
+
+
+def _call_in_words(call: Mapping[str, Any]) -> str:
+    arguments = raw_arguments(call["args"])
+    first = "?" if isinstance(arguments, str) else next(map(str, arguments.values()), "")
+    return f"{call['name']}({first})"
+
+
+def _shorten(text: str) -> str:
+    words = " ".join(text[: 4 * SUMMARY_LENGTH].split())
+    return words if len(words) <= SUMMARY_LENGTH else f"{words[: SUMMARY_LENGTH - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _assistant(message: AIMessage, results: Mapping[str, str]) -> ChatMessage:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+import sys
+from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent_service import events
+from agent_service.agent.drift import drift_note
 from agent_service.agent.effects import Done, EffectRunner
 from agent_service.agent.errors import EmptyAnswer, LimitReached
 from agent_service.agent.files_changed import file_changed
@@ -32,8 +35,10 @@ from agent_service.agent.messages import (
     unanswered_calls,
 )
 from agent_service.agent.prompt import instruction_text, system_prompt
-from agent_service.agent.state import AgentContext, AgentState, Spent, ToolTask
+from agent_service.agent.seen import CallNotes
+from agent_service.agent.state import AgentContext, AgentState, Spent, ToolTask, instruction_id
 from checkpoints.errors import CheckpointError
+from checkpoints.events import NewEvent
 from checkpoints.journal import Change
 from routing.errors import StreamCut
 from routing.types import ChatRequest, RouteDecision
@@ -45,6 +50,7 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 CANCELLED_QUESTION = "Error: the question was cancelled by the user."
+EXPIRED_QUESTION = "Error: nobody answered in time. Nothing was agreed to; ask again if it still matters."
 _STREAM_ATTEMPTS = 3
 """How often an answer that broke off is asked for again: nothing of it was used yet."""
 
@@ -52,12 +58,10 @@ _STREAM_ATTEMPTS = 3
 async def prepare(state: AgentState, runtime: Runtime[AgentContext]) -> dict[str, Any]:
     """Take the instruction in, after answering every call that an earlier turn left open."""
     turn = state["turn"]
+    fates = dict.fromkeys(turn["cancelled"], CANCELLED_QUESTION)
+    fates |= dict.fromkeys(turn["expired"], EXPIRED_QUESTION)
     repairs = [
-        ToolMessage(
-            content=CANCELLED_QUESTION if call_id in turn["cancelled"] else NOT_EXECUTED,
-            tool_call_id=call_id,
-            status="error",
-        )
+        ToolMessage(content=fates.get(call_id, NOT_EXECUTED), tool_call_id=call_id, status="error")
         for call_id in dangling_calls(state.get("messages", []))
     ]
     spent: Spent = {
@@ -67,7 +71,7 @@ async def prepare(state: AgentState, runtime: Runtime[AgentContext]) -> dict[str
         "cost_usd": 0.0,
         "models": [],
     }
-    instruction = HumanMessage(content=instruction_text(turn), id=f"turn_{turn['id']}")
+    instruction = HumanMessage(content=instruction_text(turn), id=instruction_id(turn["id"]))
     return {"messages": [*repairs, instruction], "spent": spent}
 
 
@@ -81,26 +85,37 @@ async def call_model(state: AgentState, runtime: Runtime[AgentContext]) -> dict[
     if unanswered_calls(state["messages"]):
         return {}  # the next wave of calls goes out first
     _check_limits(state["spent"], ctx)
-    request = _chat_request(state, ctx)
-    builder, decision = await _unless_stopped(_answer(request, ctx), ctx.stop)
-    message = builder.message(known_call_ids(state["messages"]), decision)
+    drift = ctx.seen.untold()
+    notes = [drift_note(drift)] if drift else []
+    request = _chat_request(state, notes, ctx)
+    sys.audit("agent_service.model.asked", ctx.run.thread_id)
+    told: list[events.AgentEvent] = []
+    builder, decision = await _unless_stopped(_answer(request, ctx, told), ctx.stop)
+    message = builder.message(known_call_ids(state["messages"]) | ctx.used_ids, decision)
     if not message.content and not message.tool_calls:
         raise EmptyAnswer
     message.id = f"msg_{uuid4().hex}"
     spent = _add(state["spent"], builder, decision)
-    _announce(message, state["spent"], decision, ctx)
-    return {"messages": [message, *_refuse_surplus(message, ctx.limits)], "spent": spent}
+    told += _news(message, state["spent"], decision, ctx)
+    sys.audit("agent_service.model.answered", ctx.run.thread_id)
+    answer = [message, *_refuse_surplus(message, ctx.limits)]
+    return {
+        "messages": [*notes, *answer],
+        "spent": spent,
+        "seen": ctx.seen.tell(drift),
+        "outbox": list(map(events.new_event, told)),
+    }
 
 
 async def run_tool(state: ToolTask, runtime: Runtime[AgentContext]) -> dict[str, Any]:
     """Carry out one tool call; whatever comes of it is the answer to that call."""
     task, ctx = state, runtime.context
-    summary = _summary(task)
+    notes = CallNotes(ctx.seen, partial(ctx.wrote, ctx.run.thread_id))
+    started = _started(task, ctx)
     if task["withheld"]:
         done = Done(ToolResult.error(task["withheld"]))
     else:
-        done = await _attempt(task, ctx)
-    _emit_tool(task, done, summary, ctx)
+        done = await _attempt(task, ctx, notes, events.new_event(started))
     content = done.result.content
     if not done.result.ok and not content.startswith("Error:"):
         content = f"Error: {content}"
@@ -111,14 +126,19 @@ async def run_tool(state: ToolTask, runtime: Runtime[AgentContext]) -> dict[str,
         status="success" if done.result.ok else "error",
         id=f"result_{task['id']}",
     )
-    return {"messages": [answer]}
+    told: list[events.AgentEvent] = [] if done.started_told else [started]
+    told.append(_finished(task, done, ctx))
+    return {"messages": [answer], "seen": notes.entries, "outbox": list(map(events.new_event, told))}
 
 
-async def _attempt(task: ToolTask, ctx: AgentContext) -> Done:
+async def _attempt(task: ToolTask, ctx: AgentContext, notes: CallNotes, started: NewEvent) -> Done:
     """The call's outcome; every refusal and failure becomes an answer. Lets pauses through."""
     try:
         call = ctx.tools[task["name"]].bind(task["arguments"])
-        return await _perform(call, task, ctx)
+        done = await _perform(call, task, ctx, notes, started)
+        if done.result.ok and call.tool.effect != "workspace":
+            notes.shown()
+        return done
     except ToolError as error:
         return Done(ToolResult.error(str(error)))
     except (GraphBubbleUp, CheckpointError, SQLAlchemyError):
@@ -128,12 +148,16 @@ async def _attempt(task: ToolTask, ctx: AgentContext) -> Done:
         return Done(ToolResult.error(f"{task['name']} failed ({type(error).__name__}); try another way"))
 
 
-async def _perform(call: ToolCall, task: ToolTask, ctx: AgentContext) -> Done:
-    tool_ctx = ToolContext(workspace=ctx.workspace, ask=lambda request: _ask(request, task["id"]))
+async def _perform(
+    call: ToolCall, task: ToolTask, ctx: AgentContext, notes: CallNotes, started: NewEvent
+) -> Done:
+    files = ctx.workspace and ctx.workspace.observed(notes.read)
+    tool_ctx = ToolContext(workspace=files, ask=lambda request: _ask(request, task["id"]))
     if call.tool.effect in ("none", "human"):
         return Done(await call.run(tool_ctx))
-    rule = ctx.approvals.rule(call.tool.name, call.tool.effect, task["approval"])
-    return await EffectRunner(ctx.run, ctx.journal, tool_ctx).carry_out(call, task["id"], rule)
+    decide = partial(ctx.approvals.verdict, call.tool.name, call.tool.effect, wish=task["approval"])
+    runner = EffectRunner(ctx.run, ctx.journal, ctx.refusals, tool_ctx, notes, started)
+    return await runner.carry_out(call, task["id"], decide)
 
 
 def _ask(request: HumanRequest, call_id: str) -> HumanReply:
@@ -151,19 +175,21 @@ def _ask(request: HumanRequest, call_id: str) -> HumanReply:
     return HumanReply(text=answer["text"], proposal=answer["proposal"])
 
 
-async def _answer(request: ChatRequest, ctx: AgentContext) -> tuple[AnswerBuilder, RouteDecision]:
-    """One whole answer; one that breaks off is asked for again. Raises RoutingError."""
+async def _answer(
+    request: ChatRequest, ctx: AgentContext, told: list[events.AgentEvent]
+) -> tuple[AnswerBuilder, RouteDecision]:
+    """One whole answer; one that breaks off is asked for again, and that is told. Raises RoutingError."""
     for attempt in range(1, _STREAM_ATTEMPTS + 1):
         builder = AnswerBuilder()
         stream = await ctx.router.stream(request)
         try:
             async for chunk in stream:
                 if text := builder.add(chunk):
-                    ctx.emit(events.Token(thread_id=ctx.run.thread_id, run_id=ctx.run.run_id, text=text))
+                    ctx.stream(events.Token(thread_id=ctx.run.thread_id, run_id=ctx.run.run_id, text=text))
         except StreamCut as cut:
             if attempt == _STREAM_ATTEMPTS:
                 raise
-            ctx.emit(_failed(ctx, f"{cut} Asking again.", "stream_cut"))
+            told.append(_failed(ctx, f"{cut} Asking again.", "stream_cut"))
             continue
         finally:
             await stream.aclose()
@@ -211,7 +237,7 @@ def _refuse_surplus(message: AIMessage, limits: RunLimits) -> list[ToolMessage]:
     ]
 
 
-def _chat_request(state: AgentState, ctx: AgentContext) -> ChatRequest:
+def _chat_request(state: AgentState, notes: Sequence[AnyMessage], ctx: AgentContext) -> ChatRequest:
     turn = state["turn"]
     has_project = ctx.workspace is not None
     tools = [
@@ -223,7 +249,7 @@ def _chat_request(state: AgentState, ctx: AgentContext) -> ChatRequest:
         if has_project or t.effect == "human"
     ]
     body = {
-        "messages": to_chat_messages(system_prompt(has_project=has_project), state["messages"]),
+        "messages": to_chat_messages(system_prompt(has_project=has_project), [*state["messages"], *notes]),
         "tools": tools,
     }
     quality: Any = turn["quality"]
@@ -241,39 +267,45 @@ def _add(spent: Spent, builder: AnswerBuilder, decision: RouteDecision) -> Spent
     }
 
 
-def _announce(message: AIMessage, before: Spent, decision: RouteDecision, ctx: AgentContext) -> None:
+def _news(
+    message: AIMessage, before: Spent, decision: RouteDecision, ctx: AgentContext
+) -> list[events.AgentEvent]:
     ids = {"thread_id": ctx.run.thread_id, "run_id": ctx.run.run_id}
+    told: list[events.AgentEvent] = []
     earlier = before["models"][-1] if before["models"] else None
     if earlier and earlier != decision.name:
         reason = decision.failed[-1].reason if decision.failed else "it is the better choice now"
-        ctx.emit(events.ModelSwitched(**ids, from_=earlier, to=decision.name, reason=reason))
+        told.append(events.ModelSwitched(**ids, from_=earlier, to=decision.name, reason=reason))
     if isinstance(message.content, str) and message.content:
-        ctx.emit(events.Message(**ids, role="assistant", text=message.content, model=decision.name))
+        told.append(events.Message(**ids, role="assistant", text=message.content, model=decision.name))
+    return told
 
 
-def _emit_tool(task: ToolTask, done: Done, summary: str, ctx: AgentContext) -> None:
-    """Started and finished together: only now is it certain that no pause comes in between."""
-    ids = {"thread_id": ctx.run.thread_id, "run_id": ctx.run.run_id, "tool_call_id": task["id"]}
-    ctx.emit(events.ToolStarted(**ids, name=task["name"], summary=summary))
-    change = done.effect and Change(done.effect.path, done.effect.before, done.effect.after)
-    changed = [file_changed(change).model_dump()] if change else []
-    ctx.emit(
-        events.ToolFinished(
-            **ids,
-            name=task["name"],
-            ok=done.result.ok,
-            summary=done.result.summary or done.result.content[:120],
-            files_changed=changed,
-        )
+def _started(task: ToolTask, ctx: AgentContext) -> events.ToolStarted:
+    arguments = task["arguments"]
+    shown = "?"
+    if not isinstance(arguments, str):
+        shown = ", ".join(str(value)[:60].replace("\n", " ") for value in list(arguments.values())[:1])
+    return events.ToolStarted(
+        thread_id=ctx.run.thread_id,
+        run_id=ctx.run.run_id,
+        tool_call_id=task["id"],
+        name=task["name"],
+        summary=f"{task['name']}({shown})",
     )
 
 
-def _summary(task: ToolTask) -> str:
-    arguments = task["arguments"]
-    if isinstance(arguments, str):
-        return f"{task['name']}(?)"
-    shown = ", ".join(str(value)[:60].replace("\n", " ") for value in list(arguments.values())[:1])
-    return f"{task['name']}({shown})"
+def _finished(task: ToolTask, done: Done, ctx: AgentContext) -> events.AgentEvent:
+    change = done.effect and Change(done.effect.path, done.effect.before, done.effect.after)
+    return events.ToolFinished(
+        thread_id=ctx.run.thread_id,
+        run_id=ctx.run.run_id,
+        tool_call_id=task["id"],
+        name=task["name"],
+        ok=done.result.ok,
+        summary=done.result.summary or done.result.content[:120],
+        files_changed=[file_changed(change).model_dump()] if change else [],
+    )
 
 
 def _failed(ctx: AgentContext, message: str, code: str) -> events.Failed:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent_service.agent.approvals import ApprovalPolicy
 from agent_service.agent.limits import RunLimits
-from agent_service.events import AgentEvent
+from agent_service.events import Token
 from routing.router import ModelRouter
 from tools.tool import ToolRegistry
 
@@ -23,4 +23,7 @@ class AgentParts:
     tools: ToolRegistry
     approvals: ApprovalPolicy
     limits: RunLimits
-    emit: Callable[[AgentEvent], None]
+    wrote: Callable[[str, str, str], None]
+    """Told (thread id, path, fingerprint) just before an agent writes a file."""
+    stream: Callable[[Token], None]
+    """Passes a piece of a model's text on to whoever follows."""

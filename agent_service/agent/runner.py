@@ -8,21 +8,27 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.runtime import RunControl
 
-from agent_service.agent.approvals import read_answer
-from agent_service.agent.contract import CodeAgentRequest, ThreadMessage
+from agent_service.agent.approvals import doubts, read_answer
+from agent_service.agent.contract import CodeAgentRequest, HistoryCheckpoint, ThreadMessage
 from agent_service.agent.errors import LimitReached, Misconfigured, RunEnded
 from agent_service.agent.execution import Reached, execute, outcome
-from agent_service.agent.graph import build_graph
+from agent_service.agent.graph import build_graph, call_path
 from agent_service.agent.limits import RunLimits, StopSignal
-from agent_service.agent.messages import thread_message
+from agent_service.agent.messages import in_a_few_words, raw_arguments, thread_message
 from agent_service.agent.outcome import Outcome
 from agent_service.agent.parts import AgentParts
-from agent_service.agent.state import AgentContext, Turn
+from agent_service.agent.refusals import Refusals, calls_since, is_no
+from agent_service.agent.rewind import Rewinder
+from agent_service.agent.state import AgentContext, Turn, instruction_id
+from checkpoints.branches import Branches
+from checkpoints.history import History
 from checkpoints.questions import Question
 from checkpoints.runs import Run
 from checkpoints.stores import Stores
@@ -43,15 +49,21 @@ class Runner:
         self._parts = parts
         self._stores = stores
         self._graph = build_graph(parts.tools, saver)
+        self.history = History(stores.database, saver.serde)
+        self.branches = Branches(stores.database, saver.serde)
+        self._rewinder = Rewinder(stores, self.history, self.branches, parts.wrote)
+        for doubt in doubts(parts.approvals.rules, parts.tools):
+            logger.warning("agent.approvals.%s", doubt)
 
     async def perform(self, run: Run, stop: StopSignal) -> Outcome | None:
         """What the run came to; None when it was left off for a shutdown, to be taken up again."""
         questions = await self._stores.questions.all(run.thread_id)
         thread = await self._stores.threads.get(run.principal, run.thread_id)
+        if run.kind == "rewind":
+            return await self._rewinder.perform(run, lambda: self._workspace(thread))
         try:
             await self._parts.find_models()
-            unfinished = await self._stores.journal.unfinished_paths(run.thread_id)
-            workspace = await asyncio.to_thread(_open_workspace, thread, unfinished)
+            workspace = await self._workspace(thread)
             gate = await self._project_gate(run, thread, workspace, questions)
         except (RunEnded, RoutingError) as ended:
             return await self._outcome(run, Reached({}, [], ended), questions)
@@ -65,9 +77,14 @@ class Runner:
             tools=self._parts.tools,
             workspace=workspace,
             journal=self._stores.journal,
+            log=self._stores.log,
             approvals=self._parts.approvals,
+            refusals=await self._refusals(run, questions),
             limits=self._parts.limits,
-            emit=self._parts.emit,
+            stream=self._parts.stream,
+            wrote=self._parts.wrote,
+            used_ids=frozenset(q.tool_call_id for q in questions)
+            | await self._stores.journal.call_ids(run.thread_id),
             stop=stop,
         )
         turn = await self._turn(run, questions)
@@ -85,14 +102,48 @@ class Runner:
         snapshot = await self._graph.aget_state({"configurable": {"thread_id": thread_id}})
         return [thread_message(each) for each in snapshot.values.get("messages", [])]
 
+    async def checkpoints(
+        self, thread_id: str, *, limit: int, before: str | None, waiting: bool
+    ) -> list[HistoryCheckpoint]:
+        """The thread's checkpoints, the newest first; `waiting`: the very newest waits for an answer."""
+        page = await self.history.page(thread_id, "messages", limit=limit, before=before)
+        return [
+            HistoryCheckpoint(
+                checkpoint_id=each.checkpoint_id,
+                parent_id=each.parent_id,
+                created_at=each.created_at,
+                run_id=each.run_id,
+                step=each.step,
+                messages=each.length,
+                summary=in_a_few_words(each.last) if each.length else "",
+                waiting=waiting and before is None and number == 0,
+            )
+            for number, each in enumerate(page)
+        ]
+
+    async def _workspace(self, thread: ThreadRecord) -> Workspace | None:
+        """The project's files, cleared of what a crash left. Raises Misconfigured."""
+        unfinished = await self._stores.journal.unfinished_paths(thread.thread_id)
+        return await asyncio.to_thread(_open_workspace, thread, unfinished)
+
     async def _outcome(self, run: Run, reached: Reached, questions: list[Question]) -> Outcome:
         changes = await self._stores.journal.changes(run.thread_id, turn_id=run.turn_id)
         still_open = [q for q in questions if q.status == "open"]
+        if self._parts.limits.question_expiry_seconds is not None:
+            end = time.time() + self._parts.limits.question_expiry_seconds
+            reached = replace(reached, open=[replace(q, expires_at=end) for q in reached.open])
         return await asyncio.to_thread(outcome, run, reached, still_open, changes)
 
     async def _turn(self, run: Run, questions: list[Question]) -> Turn:
         """The instruction this run works on, as it was asked for."""
-        request = CodeAgentRequest.model_validate_json(await self._stores.runs.request(run.turn_id))
+        cancelled = [q.tool_call_id for q in questions if q.status == "cancelled"]
+        expired = [q.tool_call_id for q in questions if q.status == "expired"]
+        stored = await self._stores.runs.request(run.thread_id, run.turn_id)
+        if stored is None:  # it was given to the thread that this one is a fork of
+            snapshot = await self._graph.aget_state({"configurable": {"thread_id": run.thread_id}})
+            turn: Turn = snapshot.values["turn"]
+            return {**turn, "cancelled": cancelled, "expired": expired}
+        request = CodeAgentRequest.model_validate_json(stored)
         return {
             "id": run.turn_id,
             "instruction": request.instruction,
@@ -102,8 +153,20 @@ class Runner:
             "model": request.model or AUTO_MODEL,
             "quality": request.model_quality or "best_quality",
             "approvals": dict(request.approvals or {}),
-            "cancelled": [q.tool_call_id for q in questions if q.status == "cancelled"],
+            "cancelled": cancelled,
+            "expired": expired,
         }
+
+    async def _refusals(self, run: Run, questions: list[Question]) -> Refusals:
+        """What the human said no to since the instruction."""
+        if not any(map(is_no, questions)):
+            return Refusals(asked=frozenset(q.tool_call_id for q in questions if q.kind == "approval"))
+        snapshot = await self._graph.aget_state({"configurable": {"thread_id": run.thread_id}})
+        paths = {
+            call["id"] or "": call_path(call["name"], raw_arguments(call["args"]), self._parts.tools)
+            for call in calls_since(instruction_id(run.turn_id), snapshot.values.get("messages", []))
+        }
+        return Refusals.among(questions, paths)
 
     async def _project_gate(
         self, run: Run, thread: ThreadRecord, workspace: Workspace | None, questions: list[Question]
@@ -126,7 +189,7 @@ class Runner:
             )
         if not read_answer(asked.answer or "no")[0]:
             raise Misconfigured("The project folder was replaced, and the answer was not to go on with it.")
-        await self._stores.runs.accept_project(run.thread_id, workspace.identity)
+        await self._stores.threads.accept_project(run.thread_id, workspace.identity)
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypedDict
@@ -9,9 +10,12 @@ from typing import Annotated, Any, TypedDict
 from langchain_core.messages import AnyMessage
 from langgraph.graph.message import add_messages
 
-from agent_service.agent.approvals import ApprovalPolicy
+from agent_service.agent.approvals import ApprovalPolicy, ToolRules
 from agent_service.agent.limits import RunLimits, StopSignal
-from agent_service.events import AgentEvent
+from agent_service.agent.refusals import Refusals
+from agent_service.agent.seen import SeenFiles
+from agent_service.events import Token
+from checkpoints.events import EventLog, NewEvent
 from checkpoints.journal import EffectJournal
 from checkpoints.runs import Run
 from routing.router import ModelRouter
@@ -30,9 +34,16 @@ class Turn(TypedDict):
     provider: str | None
     model: str
     quality: str
-    approvals: dict[str, str]
+    approvals: dict[str, ToolRules]
     cancelled: list[str]
     """Tool calls of earlier turns whose question was cancelled by the user."""
+    expired: list[str]
+    """Tool calls of earlier turns whose question nobody answered in time."""
+
+
+def instruction_id(turn_id: str) -> str:
+    """The id of the message that a turn begins with."""
+    return f"turn_{turn_id}"
 
 
 class Spent(TypedDict):
@@ -45,10 +56,18 @@ class Spent(TypedDict):
     models: list[str]
 
 
+def _nothing(_kept: list[NewEvent], _told: list[NewEvent]) -> list[NewEvent]:
+    return []
+
+
 class AgentState(TypedDict):
     messages: Annotated[list[AnyMessage], add_messages]
     turn: Turn
     spent: Spent
+    outbox: Annotated[list[NewEvent], _nothing]
+    """What a task tells; the saver takes it to the event log, and nothing stays here."""
+    seen: Annotated[list[str], operator.add]
+    """What the agent knows of the project's files (`agent.seen`)."""
 
 
 class ToolTask(TypedDict):
@@ -57,8 +76,8 @@ class ToolTask(TypedDict):
     id: str
     name: str
     arguments: dict[str, Any] | str
-    approval: str | None
-    """The request's wish for this tool, `auto`, `ask` or `deny`."""
+    approval: ToolRules | None
+    """The request's wish for this tool."""
     withheld: str | None
     """If set, the call is not carried out and answered with this instead."""
 
@@ -72,7 +91,15 @@ class AgentContext:
     tools: ToolRegistry
     workspace: Workspace | None
     journal: EffectJournal
+    log: EventLog
     approvals: ApprovalPolicy
+    refusals: Refusals
     limits: RunLimits
-    emit: Callable[[AgentEvent], None]
+    stream: Callable[[Token], None]
+    wrote: Callable[[str, str, str], None]
+    """Told (thread id, path, fingerprint) just before the agent writes a file."""
+    used_ids: frozenset[str] = frozenset()
+    """Tool call ids that questions and effects of earlier runs go by, also on branches that a rewind left: a
+    model that counts its calls would name them again."""
     stop: StopSignal = field(default_factory=StopSignal)
+    seen: SeenFiles = field(default_factory=SeenFiles)

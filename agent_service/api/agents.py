@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 from uuid import uuid4
@@ -19,12 +18,12 @@ from agent_service.agent.contract import CodeAgentRequest, CodeAgentResponse, Re
 from agent_service.agent.errors import InvalidRequest
 from agent_service.agent.supervisor import ActiveRun
 from agent_service.api.documentation import errors, event_stream
-from agent_service.api.errors import error_answer
 from agent_service.api.json_route import StrictJsonRoute
+from agent_service.api.runs import idempotency_key, stored_response
 from agent_service.api.schemas import ThreadDetail, ThreadDiff, ThreadList, ThreadMessages, ThreadSummary
 from agent_service.api.services import PrincipalOf, ServicesOf
 from agent_service.events import KEEP_ALIVE, encode_sse
-from checkpoints.runs import Finished, IdempotencyKey
+from checkpoints.idempotency import Finished
 from checkpoints.threads import ThreadStatus
 from tools.diff import unified_diff
 
@@ -32,7 +31,6 @@ router = APIRouter(route_class=StrictJsonRoute)
 
 KEEP_ALIVE_SECONDS = 15.0
 _SSE_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-MAX_KEY_LENGTH = 255
 Begin = Callable[[], Awaitable[ActiveRun | Finished]]
 
 _RUN_ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -52,7 +50,7 @@ async def invoke(
     body: CodeAgentRequest, request: Request, services: ServicesOf, principal: PrincipalOf
 ) -> Response:
     """Start a thread, or go on with one. The run belongs to the service: leaving does not stop it."""
-    key = _idempotency_key(request, "invoke", await request.body())
+    key = idempotency_key(request, "invoke", await request.body())
     if earlier := await services.agent.replay(principal, key):
         return _answer_again(request, body, earlier)
     await services.models.check(body.model or "auto", body.provider)
@@ -75,7 +73,7 @@ async def resume(
     body: ResumeRequest, request: Request, services: ServicesOf, principal: PrincipalOf
 ) -> Response:
     """The first answer wins; the same answer again gives the thread's present outcome."""
-    key = _idempotency_key(request, "resume", await request.body())
+    key = idempotency_key(request, "resume", await request.body())
     if earlier := await services.agent.replay(principal, key):
         return _answer_again(request, body, earlier)
     await services.models.require_any()  # before the answer is taken: it must not be used up for nothing
@@ -145,17 +143,29 @@ async def show_diff(thread_id: str, services: ServicesOf, principal: PrincipalOf
     "/agents/threads/{thread_id}/events",
     summary="Follow a thread",
     response_class=StreamingResponse,
-    responses={200: event_stream("Events from now on."), **errors(401, 403, 404, 422)},
+    responses={200: event_stream("The thread's events."), **errors(401, 403, 404, 422)},
 )
-async def follow_thread(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> StreamingResponse:
-    """The thread's events from now on, until the client leaves."""
-    await services.agent.thread(principal, thread_id)
+async def follow_thread(
+    thread_id: str,
+    request: Request,
+    services: ServicesOf,
+    principal: PrincipalOf,
+    after: Annotated[int | None, Query(ge=0)] = None,
+) -> StreamingResponse:
+    """The thread's events after the number given as `Last-Event-ID` or `after`, and then as they come.
+
+    Without a number: from now on; with `after=0` all that are kept.
+    """
+    latest = (await services.agent.thread(principal, thread_id)).record.last_event
+    number = _last_event_id(request)
+    start = min(latest, number if number is not None else latest if after is None else after)
 
     async def stream() -> AsyncIterator[bytes]:
         with services.agent.feed.follow(thread_id) as subscription:
             yield KEEP_ALIVE
-            async for event in subscription.events(KEEP_ALIVE_SECONDS):
-                yield encode_sse(event) if event else KEEP_ALIVE
+            async with services.agent.watching(principal.name, thread_id):
+                async for event in subscription.events(start, KEEP_ALIVE_SECONDS):
+                    yield encode_sse(event) if event else KEEP_ALIVE
 
     return _sse(stream())
 
@@ -181,18 +191,8 @@ async def _respond(
         return _answer_again(request, body, begun)
     if body.background:
         return _accepted(begun.run.thread_id, begun.run.run_id)
-    try:
-        stored = await asyncio.shield(begun.response)
-    except asyncio.CancelledError:
-        if not begun.response.cancelled():
-            raise
-        return error_answer(
-            503,
-            "The service is shutting down; the run goes on when it is back.",
-            "shutting_down",
-            headers={"Retry-After": "5"},
-        )
-    return Response(stored, media_type="application/json")
+    stored = await stored_response(begun)
+    return Response(stored, media_type="application/json") if isinstance(stored, bytes) else stored
 
 
 def _wants_stream(request: Request, body: CodeAgentRequest | ResumeRequest) -> bool:
@@ -227,14 +227,19 @@ def _documented_fields(body: CodeAgentRequest | ResumeRequest) -> bytes:
 async def _run_events(agent: CodeAgent, thread_id: str, begin: Begin) -> AsyncIterator[bytes]:
     """The run's events from its start to its end."""
     with agent.feed.follow(thread_id) as subscription:
+        before = await agent.last_event(thread_id)
         begun = await asyncio.shield(asyncio.ensure_future(begin()))
         if isinstance(begun, Finished):
             yield encode_sse(_run_finished(begun))
             return
-        async for event in subscription.events(KEEP_ALIVE_SECONDS):
-            yield encode_sse(event) if event else KEEP_ALIVE
-            if event and event.kind == "run.finished" and event.run_id == begun.run.run_id:
-                return
+        async with agent.watching(begun.run.principal, thread_id):
+            async for event in subscription.events(before, KEEP_ALIVE_SECONDS):
+                if event is None:
+                    yield KEEP_ALIVE
+                elif event.run_id == begun.run.run_id:
+                    yield encode_sse(event)
+                    if event.kind == "run.finished":
+                        return
 
 
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -247,13 +252,10 @@ def _sse(stream: AsyncIterator[bytes]) -> StreamingResponse:
     return StreamingResponse(stream, media_type="text/event-stream", headers=_SSE_HEADERS)
 
 
-def _idempotency_key(request: Request, route: str, raw: bytes) -> IdempotencyKey | None:
-    key = request.headers.get("idempotency-key")
-    if key is None:
-        return None
-    if not 1 <= len(key) <= MAX_KEY_LENGTH:
-        raise InvalidRequest("Idempotency-Key", f"It must have 1 to {MAX_KEY_LENGTH} characters.")
-    return IdempotencyKey(route, key, hashlib.sha256(raw).hexdigest())
+def _last_event_id(request: Request) -> int | None:
+    """What a client has seen before it was cut off; text that is no number of ours counts as nothing."""
+    number = request.headers.get("last-event-id", "")
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else None
 
 
 def _write_cursor(updated_at: float, thread_id: str) -> str:

@@ -11,7 +11,7 @@ _MEANING = {
     400: "Malformed body.",
     401: "No valid key.",
     403: "Wrong Origin, or not allowed for this key.",
-    404: "Unknown, or somebody else's.",
+    404: "Unknown, or somebody else's (`checkpoint_not_found`: the thread is there).",
     409: "`thread_busy` (with `Retry-After`), `question_open`, `not_waiting` or `already_answered`.",
     413: "The body is too large.",
     415: "The body is not JSON.",

@@ -17,6 +17,7 @@ from agent_service.agent.contract import Documented
 from agent_service.agent.errors import InvalidRequest
 from agent_service.api.json_route import BadJson
 from checkpoints import errors as store
+from checkpoints.diagnosis import diagnose
 from routing import errors as routing
 
 logger = logging.getLogger(__name__)
@@ -44,12 +45,15 @@ class ErrorAnswer(Documented):
 
 _TABLE: tuple[tuple[type[Exception], int, str], ...] = (
     (store.ThreadNotFound, 404, "thread_not_found"),
+    (store.CheckpointNotFound, 404, "checkpoint_not_found"),
     (store.ThreadBusy, 409, "thread_busy"),
     (store.QuestionOpen, 409, "question_open"),
     (store.NotWaiting, 409, "not_waiting"),
     (store.AlreadyAnswered, 409, "already_answered"),
     (store.KeyReused, 422, "idempotency_key_reused"),
     (store.LeaseLost, 503, "taken_over"),
+    (store.DatabaseUnusable, 503, "database_unavailable"),
+    (store.StateDamaged, 500, "state_damaged"),
     (routing.ModelNotFound, 404, "model_not_found"),
     (routing.ProviderNotFound, 404, "provider_not_found"),
     (routing.Unsupported, 422, "unsupported"),
@@ -130,12 +134,7 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(SQLAlchemyError)
     async def store_failed(_: Request, error: SQLAlchemyError) -> JSONResponse:
         logger.error("the database refused: %s", error)
-        return error_answer(
-            503,
-            "The database does not take writes just now; see the log, then try again.",
-            "database_unavailable",
-            headers={"Retry-After": "5"},
-        )
+        return error_answer(503, diagnose(error), "database_unavailable", headers={"Retry-After": "5"})
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:

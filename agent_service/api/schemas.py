@@ -12,9 +12,13 @@ from agent_service.agent.contract import (
     AgentStatus,
     CodeAgentResponse,
     Documented,
+    HistoryCheckpoint,
     HumanInputRequest,
+    KeptFile,
+    RewindResponse,
     ThreadMessage,
 )
+from agent_service.agent.timeline import HistoryPage
 from checkpoints.threads import ThreadRecord, ThreadStatus
 
 
@@ -94,6 +98,36 @@ class ThreadDiff(Documented):
     """The thread."""
     diff: str
     """One unified diff of all files; empty when nothing changed."""
+
+
+class ThreadHistory(Documented):
+    """A thread's checkpoints, the newest first."""
+
+    thread_id: str
+    """The thread."""
+    checkpoints: list[HistoryCheckpoint]
+    """This page."""
+    next_cursor: str | None = None
+    """Give it as `before` for the next page; null on the last one."""
+
+    @classmethod
+    def of_page(cls, thread_id: str, page: HistoryPage) -> Self:
+        more = page.checkpoints[-1].checkpoint_id if page.more else None
+        return cls(thread_id=thread_id, checkpoints=page.checkpoints, next_cursor=more)
+
+
+class ThreadRewound(ThreadDetail):
+    """A thread after it was taken back."""
+
+    restored: list[str]
+    """Files that are as they were then again, relative to the project."""
+    kept: list[KeptFile]
+    """Files that were left as they are."""
+
+    @classmethod
+    def of_rewind(cls, view: ThreadView, response: RewindResponse) -> Self:
+        shown = ThreadDetail.of_view(view)
+        return cls(**dict(shown), restored=response.restored, kept=response.kept)
 
 
 class Health(Documented):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import httpx
@@ -15,6 +15,10 @@ SILENCE_SECONDS = 60.0
 """A stream without even a sign of life (the service sends one every 15 s) for so long is broken."""
 CANCEL_SECONDS = 40.0
 """A cancel waits for the tool call under way."""
+REWIND_SECONDS = 60.0
+"""A rewind may have many files to restore."""
+PRUNE_SECONDS = 600.0
+"""Giving space back copies the whole database."""
 MIN_ID_LENGTH = 4
 """Of the beginning of a thread's id that is taken for the id."""
 UUID_LENGTH = 36
@@ -49,12 +53,19 @@ class ServiceClient:
 
     def invoke(self, body: Json) -> Events:
         """Start a run; its events to the end."""
-        return self._events("/v1/agents/code/invoke", {**body, "stream": True})
+        return self._events("POST", "/v1/agents/code/invoke", json={**body, "stream": True})
 
     def resume(self, thread_id: str, tool_call_id: str, answer: str) -> Events:
         """Answer a question; the events of the run that goes on."""
         body = {"thread_id": thread_id, "tool_call_id": tool_call_id, "human_response": answer}
-        return self._events("/v1/agents/resume", {**body, "stream": True})
+        return self._events("POST", "/v1/agents/resume", json={**body, "stream": True})
+
+    def follow(self, last: Event) -> Events:
+        """The further events of a run whose stream broke off after that one."""
+        path = f"/v1/agents/threads/{_segment(last['thread_id'])}/events"
+        events = self._events("GET", path, params={"after": last["seq"]})
+        with closing(events):
+            yield from (event for event in events if event["run_id"] == last["run_id"])
 
     def threads(self, status: str | None, limit: int, cursor: str | None) -> Json:
         """A page of threads, the latest first."""
@@ -94,6 +105,27 @@ class ServiceClient:
         """Delete the thread and all that is kept of it."""
         self._call("DELETE", f"/v1/agents/threads/{_segment(thread_id)}")
 
+    def history(self, thread_id: str, limit: int) -> Json:
+        """A thread's newest checkpoints."""
+        path = f"/v1/agents/threads/{_segment(thread_id)}/history"
+        return self._json("GET", path, params={"limit": limit})
+
+    def fork(self, thread_id: str, checkpoint_id: str | None) -> Json:
+        """The new thread that goes on from a checkpoint, the latest by default."""
+        body = {} if checkpoint_id is None else {"checkpoint_id": checkpoint_id}
+        return self._json("POST", f"/v1/agents/threads/{_segment(thread_id)}/fork", json=body)
+
+    def rewind(self, thread_id: str, checkpoint_id: str, *, files: bool) -> Json:
+        """The thread after it was taken back, and what became of the files."""
+        path = f"/v1/agents/threads/{_segment(thread_id)}/rewind"
+        body = {"checkpoint_id": checkpoint_id, "files": files}
+        return self._json("POST", path, json=body, timeout=REWIND_SECONDS)
+
+    def prune(self, keep: int | None, older_than_days: float | None, *, delete: bool) -> Json:
+        """What was cleared away of the finished threads, in numbers."""
+        wanted = {"keep_checkpoints": keep, "older_than_days": older_than_days, "delete": delete}
+        return self._json("POST", "/v1/agents/threads/prune", json=wanted, timeout=PRUNE_SECONDS)
+
     def health(self) -> Json:
         """How the service is, and what is wrong."""
         return self._json("GET", "/health")
@@ -119,11 +151,11 @@ class ServiceClient:
             raise _refusal(response.status_code, response.content)
         return response.content
 
-    def _events(self, path: str, body: Json) -> Events:
+    def _events(self, method: str, path: str, **options: Any) -> Events:
         """The events up to `run.finished`. Raises Disconnected when the stream ends before it."""
         with (
             _connection_faults(),
-            self._http.stream("POST", path, json=body, timeout=SILENCE_SECONDS) as response,
+            self._http.stream(method, path, timeout=SILENCE_SECONDS, **options) as response,
         ):
             if not response.is_success:
                 raise _refusal(response.status_code, response.read())

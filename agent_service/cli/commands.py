@@ -224,6 +224,23 @@ def threads_answer(
     raise typer.Exit(code)
 
 
+@threads.command("follow")
+def threads_follow(
+    thread: ThreadArgument,
+    yes: YesOption = False,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show the latest run of a thread from its beginning, and go along to its end."""
+    from agent_service.cli.conversation import faults_as_json
+    from agent_service.cli.threads import follow_thread
+
+    with faults_as_json(json):
+        code = follow_thread(_quiet_start(config, data_dir), thread, yes=yes, as_json=json)
+    raise typer.Exit(code)
+
+
 @threads.command("diff")
 def threads_diff(thread: ThreadArgument, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
     """Show what a thread changed, as one unified diff."""
@@ -240,6 +257,77 @@ def threads_cancel(
     from agent_service.cli.threads import cancel_thread
 
     cancel_thread(_quiet_start(config, data_dir), thread)
+
+
+@threads.command("history")
+def threads_history(
+    thread: ThreadArgument,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many.")] = 20,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show the moments to which a thread can go back."""
+    from agent_service.cli.timeline import show_history
+
+    show_history(_quiet_start(config, data_dir), thread, limit=limit, as_json=json)
+
+
+@threads.command("fork")
+def threads_fork(
+    thread: ThreadArgument,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="CHECKPOINT", help="From there; see `history`.", show_default="the latest"),
+    ] = None,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Make a new thread that goes its own way from a moment of this one."""
+    from agent_service.cli.timeline import fork_thread
+
+    fork_thread(_quiet_start(config, data_dir), thread, at, as_json=json)
+
+
+@threads.command("rewind")
+def threads_rewind(
+    thread: ThreadArgument,
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", show_default=False, help="As `history` shows it.")
+    ],
+    files: Annotated[bool, typer.Option("--files", help="Undo what it changed in the project, too.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Undo it without asking.")] = False,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Take a thread back; files that somebody else changed since stay, and are named."""
+    from agent_service.cli.timeline import rewind_thread
+
+    start = _quiet_start(config, data_dir)
+    raise typer.Exit(rewind_thread(start, thread, checkpoint, files=files, yes=yes, as_json=json))
+
+
+@threads.command("prune")
+def threads_prune(
+    keep: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Keep so many of each thread's checkpoints.")
+    ] = None,
+    older_than: Annotated[
+        float | None,
+        typer.Option(metavar="DAYS", min=0, help="Only threads on which nothing happened for so long."),
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete those threads as a whole.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Clear away what is no longer needed of finished threads."""
+    from agent_service.cli.timeline import prune_threads
+
+    start = _quiet_start(config, data_dir)
+    raise typer.Exit(prune_threads(start, keep=keep, older_than=older_than, delete=delete, yes=yes))
 
 
 @threads.command("delete")

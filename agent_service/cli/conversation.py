@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from agent_service.cli.answers import Answers
-from agent_service.cli.client import Disconnected, Events, Refused, ServiceClient
+from agent_service.cli.client import Disconnected, Event, Events, Refused, ServiceClient
 from agent_service.cli.fault import COMPLETED, FAILED, INTERRUPTED, WAITING, Fault, fault_of
 from agent_service.cli.render import RunView, print_diff, was_cancelled
 from agent_service.cli.terminal import Terminal
@@ -81,17 +81,8 @@ class Conversation:
     def _follow(self, events: Events) -> Response:
         self._view.waiting()
         try:
-            with _first_interrupt(self._cancel), closing(events):
-                try:
-                    for event in events:
-                        self._view.show(event)
-                        if event["kind"] == "run.finished":
-                            response: Response = event["response"]
-                            return response
-                except Disconnected:
-                    self._view.note("The connection broke off; waiting for the service.")
-                    self._view.waiting()
-                return self._settled()
+            with _first_interrupt(self._cancel):
+                return self._watch(events)
         except KeyboardInterrupt:
             self._view.note(
                 f"Left. How it stands: {command_name()} threads show {self._thread_id}{self._options}"
@@ -99,6 +90,31 @@ class Conversation:
             raise
         finally:
             self._view.quiet()
+
+    def _watch(self, events: Events) -> Response:
+        """The response at the end of the events. Where the connection breaks off they are taken up again."""
+        last: Event | None = None
+        give_up: float | None = None
+        while True:
+            try:
+                with closing(events):
+                    for event in events:
+                        last, give_up = event, None
+                        self._view.show(event)
+                        if event["kind"] == "run.finished":
+                            response: Response = event["response"]
+                            return response
+            except Disconnected:
+                if give_up is None:
+                    self._view.note("The connection broke off; waiting for the service.")
+                    self._view.waiting()
+                    give_up = time.monotonic() + RECONNECT_SECONDS
+                if time.monotonic() > give_up:
+                    raise
+            if last is None:
+                return self._settled()
+            time.sleep(POLL_SECONDS)
+            events = self._client.follow(last)
 
     def _settled(self) -> Response:
         """The thread's latest response, as soon as no run is under way."""

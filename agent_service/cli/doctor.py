@@ -22,13 +22,13 @@ from agent_service.cli.start import Start, read_start
 from agent_service.cli.terminal import Terminal
 from agent_service.cli.wording import command_name, laid_out
 from agent_service.config_file import ConfigError
-from agent_service.data_dir import STATE_FILE, prepare_data_dir
+from agent_service.data_dir import prepare_data_dir
 from agent_service.local_model.engine import available_memory, engine_available
 from agent_service.local_model.weights import CODER_1_5B, installed
 from agent_service.model_pool import HOW_TO_BEGIN, make_provider
 from agent_service.settings import default_config_file
-from checkpoints.database import Database
 from checkpoints.errors import DatabaseUnusable
+from checkpoints.opening import open_database
 from routing.catalogue import known_providers
 from routing.config import ProviderSpec
 from routing.detect import detect_local
@@ -141,12 +141,13 @@ def _tools(start: Start) -> Check:
 
 
 async def _database(start: Start) -> Check:
-    file = start.settings.data_dir / STATE_FILE
-    if not file.exists():
-        return Check("database", "ok", f"{file} (made at the first start)")
+    where = start.settings.database
+    if isinstance(where, Path) and not where.exists():
+        return Check("database", "ok", f"{where} (made at the first start)")
     try:
-        async with Database.open(file):
-            return Check("database", "ok", f"{file} ({file.stat().st_size / 1e6:.1f} MB)")
+        async with open_database(where) as database:
+            size = f" ({where.stat().st_size / 1e6:.1f} MB)" if isinstance(where, Path) else ""
+            return Check("database", "ok", f"{database.where}{size}")
     except DatabaseUnusable as error:
         return Check("database", "broken", str(error))
 

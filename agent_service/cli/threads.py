@@ -26,9 +26,10 @@ _WORDS = {"requires_human_input": "waits for an answer"}
 _CANCELLED = {"running": "The run was stopped.", "requires_human_input": "The question was withdrawn."}
 _SHORT_ID = 8
 """Characters of an id that are shown to a person, where they are enough to tell threads apart."""
-_MIN_TITLE = 12
-_GAPS = 6
-"""Columns between those of the list."""
+_MIN_LAST = 12
+"""Characters of the last column of a table."""
+_GAP = 2
+"""Characters between two columns; one more where there are lines."""
 
 
 def list_threads(start: Start, *, status: str | None, limit: int, as_json: bool) -> None:
@@ -48,12 +49,12 @@ def list_threads(start: Start, *, status: str | None, limit: int, as_json: bool)
         (
             Text(short_id(name, names) if terminal.live else name),
             Text(_WORDS.get(thread["status"], thread["status"]), _STYLES.get(thread["status"], "")),
-            Text(f"{_age(thread['updated_at'])} ago"),
+            Text(f"{age(thread['updated_at'])} ago"),
             Text(printable(thread["title"])),
         )
         for name, thread in zip(names, page["threads"], strict=True)
     ]
-    _print_threads(terminal, rows)
+    print_table(terminal, ("thread", "status", "changed", "instruction"), rows)
 
 
 def short_id(name: str, names: list[str]) -> str:
@@ -62,16 +63,17 @@ def short_id(name: str, names: list[str]) -> str:
     return short if sum(each.startswith(short) for each in names) == 1 else name
 
 
-def _print_threads(terminal: Terminal, rows: Sequence[tuple[Text, ...]]) -> None:
+def print_table(terminal: Terminal, titles: Sequence[str], rows: Sequence[tuple[Text, ...]]) -> None:
     """A table in which only the last column may be cut, because the others are copied."""
+    *others, last = titles
     table = Table(box=SIMPLE if terminal.live else None, show_edge=False, pad_edge=False)
     fixed = 0
-    for place, title in enumerate(("thread", "status", "changed")):
+    for place, title in enumerate(others):
         width = max(len(title), *(cell_len(row[place].plain) for row in rows))
         table.add_column(title, width=width, no_wrap=True)
-        fixed += width + _GAPS // 3 + terminal.live
-    room = max(_MIN_TITLE, terminal.console.width - fixed)
-    table.add_column("instruction", width=room, overflow="ellipsis", no_wrap=True)
+        fixed += width + _GAP + terminal.live
+    room = max(_MIN_LAST, terminal.console.width - fixed)
+    table.add_column(last, width=room, overflow="ellipsis", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     terminal.console.print(table, width=fixed + room, crop=False)
@@ -90,7 +92,7 @@ def show_thread(start: Start, thread_id: str, *, as_json: bool) -> None:
     terminal.line(("  thread   ", "dim"), thread["thread_id"])
     terminal.line(("  project  ", "dim"), thread["project_directory"] or "none")
     terminal.line(("  status   ", "dim"), (_WORDS.get(status, status), _STYLES.get(status, "")))
-    terminal.line(("  changed  ", "dim"), f"{_age(thread['updated_at'])} ago")
+    terminal.line(("  changed  ", "dim"), f"{age(thread['updated_at'])} ago")
     if thread["error_details"]:
         terminal.line(("  error    ", "dim"), thread["error_details"])
     response = thread["last_response"] or {}
@@ -115,6 +117,25 @@ def answer_thread(
         return Conversation(client, thread_id, terminal, answers, options=start.options, as_json=as_json).run(
             events
         )
+
+
+def follow_thread(start: Start, thread_id: str, *, yes: bool = False, as_json: bool = False) -> int:
+    """Show the latest run from its beginning, go along to its end, and answer; returns the exit code."""
+    terminal = Terminal(to_stderr=as_json)
+    with connect(start) as client:
+        thread = client.thread(client.full_id(thread_id))
+        if thread["run_id"] is None:
+            raise Fault("nothing has happened on this thread yet")
+        ids = {"thread_id": thread["thread_id"], "run_id": thread["run_id"]}
+        conversation = Conversation(
+            client,
+            thread["thread_id"],
+            terminal,
+            answers_from_stdin(terminal, yes=yes),
+            options=start.options,
+            as_json=as_json,
+        )
+        return conversation.run(client.follow({**ids, "seq": 0}))
 
 
 def show_diff(start: Start, thread_id: str) -> None:
@@ -160,5 +181,6 @@ def _only_question(client: ServiceClient, thread_id: str) -> str:
     raise Fault(f"several questions are open; say which one, before the answer:{named}", WRONG_USAGE)
 
 
-def _age(moment: str) -> str:
+def age(moment: str) -> str:
+    """How long ago an ISO 8601 moment was, as people say it."""
     return ago((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())

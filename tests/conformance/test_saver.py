@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.capabilities import Capability
 
-from checkpoints.database import Database
+from checkpoints.events import EventLog
+from checkpoints.opening import open_database
 from checkpoints.saver import open_saver
+from tests.databases import Place
 
 TESTS = 81
 """How many there are in version 0.0.2; a capability that is not found would be skipped, not failed."""
 
 
-def test_every_capability(tmp_path: Path) -> None:
+def test_every_capability(place: Place) -> None:
     @checkpointer_test(name="SqlCheckpointSaver")
     async def saver() -> AsyncIterator[BaseCheckpointSaver[str]]:
-        async with Database.open(tmp_path / "state.db") as database, open_saver(database) as opened:
+        async with (
+            open_database(place) as database,
+            open_saver(database, EventLog(database)) as opened,
+        ):
             yield opened
 
     report = asyncio.run(validate(saver))

@@ -2,7 +2,7 @@
 
 The graph reads from ours; whatever is read, and the whole history at the end, must be what the other one has.
 Covered on the way: edits, removals, overwrites, changes in place, parallel tasks, pauses, forks, delta
-channels, state set from outside, and the database closed and opened again.
+channels, state set from outside, savers that remember nothing yet, and the database closed and opened again.
 """
 
 from __future__ import annotations
@@ -34,13 +34,17 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import REMOVE_ALL_MESSAGES, add_messages
 from langgraph.types import Command, Overwrite, Send, interrupt
 
-from checkpoints.database import Database
+from checkpoints.events import EventLog
+from checkpoints.opening import open_database
 from checkpoints.saver import open_saver
+from tests.databases import Place
 
-RUNS = 2000 if os.environ.get("SOAK") else 100
-ACTIONS = 4
+SOAK = bool(os.environ.get("SOAK"))
+RUNS = {"sqlite": 2000 if SOAK else 300, "postgresql": 400 if SOAK else 60}
+ACTIONS = 3
 """What is done to a thread in one run: instructions, answers, forks, edits from outside."""
-BATCHES = 4
+BATCHES = {"sqlite": 5, "postgresql": 1}
+"""The runs of a batch are threads of one database."""
 
 
 def joined(state: list[Any], writes: Sequence[list[Any]]) -> list[Any]:
@@ -58,9 +62,9 @@ class State(TypedDict, total=False):
 class Mirror(BaseCheckpointSaver[str]):
     """Our saver and the other one, which must agree about everything that is read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, place: Place) -> None:
         super().__init__(serde=JsonPlusSerializer(allowed_msgpack_modules=None))
-        self._path = path
+        self._place = place
         self._resources = AsyncExitStack()
         self.other = InMemorySaver(serde=self.serde)
         self.compared = 0
@@ -68,8 +72,14 @@ class Mirror(BaseCheckpointSaver[str]):
     async def open(self) -> None:
         """Open the database; if it is open, close it first."""
         await self._resources.aclose()
-        database = await self._resources.enter_async_context(Database.open(self._path))
-        self.ours = await self._resources.enter_async_context(open_saver(database))
+        opened = open_database(self._place, synchronous="NORMAL")  # no power cut will come
+        self._database = await self._resources.enter_async_context(opened)
+        await self.forget()
+
+    async def forget(self) -> None:
+        """Go on with a saver that remembers nothing of what is stored."""
+        saver = open_saver(self._database, EventLog(self._database))
+        self.ours = await self._resources.enter_async_context(saver)
 
     async def close(self) -> None:
         await self._resources.aclose()
@@ -216,27 +226,21 @@ def build(dice: Dice, saver: BaseCheckpointSaver[str]) -> Any:
     return graph.compile(checkpointer=saver)
 
 
-async def one_run(seed: int, path: Path) -> int:
-    """A thread's life; gives how many reads were compared."""
+async def one_run(seed: int, mirror: Mirror) -> None:
+    """A thread's life."""
     dice = Dice(seed)
-    mirror = Mirror(path)
-    await mirror.open()
-    try:
-        graph = build(dice, mirror)
-        config: RunnableConfig = {"configurable": {"thread_id": f"thread-{seed}"}}
-        for _ in range(ACTIONS):
-            await act(dice, graph, mirror, config)
-        entries = [each async for each in mirror.alist(config)]
-        for each in dice.pick(([], entries[:1], entries[-4:])):
-            await mirror.aget_delta_channel_history(config=each.config, channels=["deltas", "log", "unknown"])
-        return mirror.compared
-    finally:
-        await mirror.close()
+    graph = build(dice, mirror)
+    config: RunnableConfig = {"configurable": {"thread_id": f"thread-{seed}"}}
+    for _ in range(ACTIONS):
+        await act(dice, graph, mirror, config)
+    entries = [each async for each in mirror.alist(config)]
+    for each in dice.pick(([], entries[:1], entries[-4:])):
+        await mirror.aget_delta_channel_history(config=each.config, channels=["deltas", "log", "unknown"])
 
 
 async def act(dice: Dice, graph: Any, mirror: Mirror, config: RunnableConfig) -> None:
     if dice.chance() < 0.25:
-        await mirror.open()
+        await (mirror.open if dice.chance() < 0.2 else mirror.forget)()
     head = await graph.aget_state(config)
     at = config
     if head.config["configurable"].get("checkpoint_id") and dice.chance() < 0.3:  # go back in time
@@ -252,9 +256,25 @@ async def act(dice: Dice, graph: Any, mirror: Mirror, config: RunnableConfig) ->
         await graph.ainvoke(dice.update(head.values), at, durability=durability)
 
 
-@pytest.mark.parametrize("batch", range(BATCHES))
-def test_ours_keeps_what_the_other_keeps(batch: int, tmp_path: Path) -> None:
-    async def runs() -> int:
-        return sum([await one_run(seed, tmp_path / "state.db") for seed in range(batch, RUNS, BATCHES)])
+async def some_runs(seeds: range, place: Place) -> int:
+    """The runs with these seeds; how many reads were compared."""
+    mirror = Mirror(place)
+    await mirror.open()
+    try:
+        for seed in seeds:
+            await one_run(seed, mirror)
+        return mirror.compared
+    finally:
+        await mirror.close()
 
-    assert asyncio.run(runs()) > RUNS / BATCHES * ACTIONS
+
+@pytest.mark.parametrize("batch", range(BATCHES["sqlite"]))
+def test_ours_keeps_what_the_other_keeps(batch: int, tmp_path: Path) -> None:
+    seeds = range(batch, RUNS["sqlite"], BATCHES["sqlite"])
+    assert asyncio.run(some_runs(seeds, tmp_path / "state.db")) > len(seeds) * ACTIONS
+
+
+@pytest.mark.parametrize("batch", range(BATCHES["postgresql"]))
+def test_so_does_ours_on_postgresql(batch: int, postgresql_url: str) -> None:
+    seeds = range(batch, RUNS["postgresql"], BATCHES["postgresql"])
+    assert asyncio.run(some_runs(seeds, postgresql_url)) > len(seeds) * ACTIONS

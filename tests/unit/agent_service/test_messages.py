@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 
 from agent_service.agent.messages import (
+    SUMMARY_LENGTH,
     AnswerBuilder,
     dangling_calls,
+    in_a_few_words,
     known_call_ids,
     raw_arguments,
     to_chat_messages,
@@ -88,3 +90,20 @@ def test_what_failed_is_not_shown_in_full_length_again() -> None:
     assert len(str(to_chat_messages("s", failed))) < 2_000
     worked: list[AnyMessage] = [HumanMessage("x"), answer, ToolMessage("done", tool_call_id="a")]
     assert len(str(to_chat_messages("s", worked))) > 50_000
+
+
+def test_a_message_in_a_few_words() -> None:
+    calls = built(("a", "read_file", '{"filepath": "a.txt"}'), ("b", "list_files", "{}"), ("c", "x", "{"))
+    assert in_a_few_words(calls) == "read_file(a.txt), list_files(), x(?)"
+    assert (
+        in_a_few_words(ToolMessage("two\nlines", tool_call_id="a", name="read_file"))
+        == "read_file: two lines"
+    )
+    assert in_a_few_words(AIMessage("")) == ""
+
+
+@given(st.text(max_size=500))
+def test_few_words_are_one_short_line(text: str) -> None:
+    found = in_a_few_words(HumanMessage(text))
+    assert len(found) <= SUMMARY_LENGTH
+    assert found == " ".join(found.split())

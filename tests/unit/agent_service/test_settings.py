@@ -316,6 +316,20 @@ providers:
     assert team.models[0].id == "coder-large" and team.unsupported == {"seed"} and team.is_local
 
 
+def test_a_provider_may_be_asked_in_another_format(tmp_path: Path) -> None:
+    yaml = """
+providers:
+  cohere: {api_key: k, protocol: openai-chat, base_url: "https://api.cohere.ai/compatibility/v1"}
+  azure: {api_key: k, base_url: "https://mine.openai.azure.com", api_version: 2025-04-01-preview,
+          models: [{id: my-deployment}]}
+  claude: {protocol: anthropic-messages, base_url: "http://10.0.0.5:8080", api_key: none}
+"""
+    cohere, azure, claude = routing_config(load(tmp_path, yaml), {}).providers
+    assert cohere.protocol == "openai-chat" and not cohere.unsupported
+    assert azure.protocol == "azure-openai" and azure.api_version == "2025-04-01-preview"
+    assert claude.protocol == "anthropic-messages" and "temperature" in claude.unsupported
+
+
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [

@@ -1,240 +1,254 @@
-"""Claims, answers and outcomes, on a real SQLite file."""
+"""Runs on both databases: who gets the thread, and what is left of it afterwards."""
 
 from __future__ import annotations
 
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
-from checkpoints.database import Database
-from checkpoints.errors import (
-    AlreadyAnswered,
-    DatabaseUnusable,
-    KeyReused,
-    LeaseLost,
-    NotWaiting,
-    QuestionOpen,
-    ThreadBusy,
-    ThreadNotFound,
-)
-from checkpoints.owner import is_alive, this_process
+from checkpoints.errors import ThreadBusy, ThreadNotFound
+from checkpoints.events import NewEvent
+from checkpoints.graph_tables import GRAPH_TABLES
+from checkpoints.idempotency import IdempotencyKey
+from checkpoints.journal import Intent
 from checkpoints.questions import Question
-from checkpoints.runs import Finished, IdempotencyKey, NewThread, Run
+from checkpoints.runs import Answer, NewThread, Run
 from checkpoints.stores import Stores
+from checkpoints.tables import metadata
+from tests.databases import Place
+from tests.unit.checkpoints.rows import (
+    ASKED,
+    MANY,
+    all_at_once,
+    answer,
+    begin,
+    new_run,
+    try_begin,
+    waiting,
+    with_stores,
+    withdraw,
+)
 
-NEW = NewThread("title", None, None)
-ASKED = Question("call_1", "interrupt_1", "question", "Which?")
-
-
-@asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[Stores]:
-    async with Database.open(path / "state.db") as database:
-        yield Stores.on(database)
-
-
-def with_stores(tmp_path: Path, scenario: Callable[[Stores], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with opened(tmp_path) as stores:
-            await scenario(stores)
-
-    asyncio.run(run())
-
-
-async def begin(stores: Stores, thread: str = "t", run: str = "r1", principal: str = "p") -> Run:
-    begun = await stores.runs.begin(principal, thread, run, b"{}", NEW)
-    assert isinstance(begun, Run)
-    return begun
+TOLD = [NewEvent("r1", "told", b"{}")]
+STRANGE = "nul \0, half a pair \ud83d, the other half \ude00"
+REPLACED = "nul \ufffd, half a pair ?, the other half ?"
 
 
-def test_one_claim_of_many_at_once_wins(tmp_path: Path) -> None:
+def test_one_begin_of_many_at_once_wins_a_new_thread(place: Place) -> None:
     async def scenario(stores: Stores) -> None:
-        tries = [stores.runs.begin("p", "t", f"r{n}", b"{}", NEW) for n in range(8)]
-        results = await asyncio.gather(*tries, return_exceptions=True)
-        assert sum(isinstance(each, Run) for each in results) == 1
-        assert sum(isinstance(each, ThreadBusy) for each in results) == 7
+        begun, failed = await all_at_once([try_begin(stores, new_run(f"r{n}")) for n in range(MANY)])
+        [run] = begun
+        assert isinstance(run, Run)
+        assert [type(error) for error in failed] == [ThreadBusy] * (MANY - 1)
+        latest = await stores.runs.latest("t")
+        assert latest is not None and latest.run_id == run.run_id
 
-    with_stores(tmp_path, scenario)
+    with_stores(place, scenario)
 
 
-def test_threads_of_others_are_not_there(tmp_path: Path) -> None:
+def test_many_threads_begin_at_once(place: Place) -> None:
     async def scenario(stores: Stores) -> None:
-        run = await begin(stores)
-        await stores.runs.settle(run, b"{}", "requires_human_input", [ASKED])
+        begun, failed = await all_at_once(
+            [try_begin(stores, new_run(f"r{n}", f"t{n}")) for n in range(MANY)],
+        )
+        assert (len(begun), failed) == (MANY, [])
+
+    with_stores(place, scenario)
+
+
+def test_threads_of_others_are_not_there(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        await waiting(stores)
         for attempt in (
-            stores.runs.begin("q", "t", "r2", b"{}", NEW),
-            stores.runs.answer("q", "t", "r2", b"{}", "call_1", "x", "q"),
-            stores.runs.cancel_questions("q", "t", "q", lambda response: response),
+            begin(stores, "r2", principal="q"),
+            stores.runs.answer(new_run("r2", principal="q"), Answer("call_1", "x", "q")),
+            withdraw(stores, principal="q"),
             stores.threads.get("q", "t"),
-            stores.runs.forget("q", "t"),
+            stores.threads.forget("q", "t"),
         ):
             with pytest.raises(ThreadNotFound):
                 await attempt
+        assert await stores.threads.list("q") == []
 
-    with_stores(tmp_path, scenario)
+    with_stores(place, scenario)
 
 
-def test_an_answer_is_taken_once(tmp_path: Path) -> None:
+def test_many_principals_cannot_share_a_name(place: Place) -> None:
     async def scenario(stores: Stores) -> None:
-        first = await begin(stores)
-        await stores.runs.settle(first, b"asked", "requires_human_input", [ASKED])
-        with pytest.raises(QuestionOpen):
-            await begin(stores, run="r2")
-        with pytest.raises(NotWaiting):
-            await stores.runs.answer("p", "t", "r2", b"{}", "call_9", "x", "p")
-        resumed = await stores.runs.answer("p", "t", "r2", b"{}", "call_1", "x", "p")
-        assert isinstance(resumed, Run)
-        assert (resumed.turn_id, resumed.fence) == ("r1", first.fence + 1)
-        with pytest.raises(ThreadBusy):
-            await stores.runs.answer("p", "t", "r3", b"{}", "call_1", "x", "p")
-        with pytest.raises(AlreadyAnswered):
-            await stores.runs.answer("p", "t", "r3", b"{}", "call_1", "y", "p")
-        await stores.runs.settle(resumed, b"done", "idle")
-        assert await stores.runs.answer("p", "t", "r3", b"{}", "call_1", "x", "p") == Finished(b"done")
-        [question] = await stores.questions.all("t")
-        assert (question.status, question.answer) == ("answered", "x")
+        tries = [try_begin(stores, new_run(f"r{n}", principal=f"p{n}")) for n in range(MANY)]
+        begun, failed = await all_at_once(tries)
+        assert len(begun) == 1
+        assert [type(error) for error in failed] == [ThreadNotFound] * (MANY - 1)
 
-    with_stores(tmp_path, scenario)
+    with_stores(place, scenario)
 
 
-def test_a_run_that_ends_otherwise_leaves_no_question_open(tmp_path: Path) -> None:
+def test_a_settled_run_is_told_of_once(place: Place) -> None:
     async def scenario(stores: Stores) -> None:
-        other = Question("call_2", "interrupt_2", "question", "And?")
         run = await begin(stores)
-        await stores.runs.settle(run, b"asked", "requires_human_input", [ASKED, other])
-        resumed = await stores.runs.answer("p", "t", "r2", b"{}", "call_1", "x", "p")
-        assert isinstance(resumed, Run)
-        await stores.runs.settle(resumed, b"failed", "error")
-        assert [q.status for q in await stores.questions.all("t")] == ["answered", "cancelled"]
+        assert await stores.runs.response("r1") is None
+        await stores.runs.settle(run, b"asked", "requires_human_input", [ASKED], TOLD)
+        before = await stores.threads.get("p", "t")
+        other = Question("call_2", "interrupt_2", "question", "And?")
+        await stores.runs.settle(run, b"else", "error", [other], TOLD)
+        assert await stores.runs.response("r1") == await stores.runs.last_response("t") == b"asked"
+        assert await stores.threads.get("p", "t") == before
+        assert [q.tool_call_id for q in await stores.questions.all("t")] == ["call_1"]
+        assert [event.seq for event in await stores.log.after("t", 0)] == [1]
 
-    with_stores(tmp_path, scenario)
+    with_stores(place, scenario)
 
 
-def test_an_idempotency_key_belongs_to_one_request(tmp_path: Path) -> None:
+def test_a_run_settled_many_times_at_once_is_told_of_once(place: Place) -> None:
     async def scenario(stores: Stores) -> None:
-        key = IdempotencyKey("invoke", "k", "hash")
-        run = await stores.runs.begin("p", "t", "r1", b"{}", NEW, key)
-        assert isinstance(run, Run)
-        with pytest.raises(ThreadBusy):
-            await stores.runs.begin("p", "t", "r2", b"{}", NEW, key)
-        with pytest.raises(KeyReused):
-            await stores.runs.begin("p", "u", "r2", b"{}", NEW, IdempotencyKey("invoke", "k", "other"))
-        await stores.runs.settle(run, b"done", "idle")
-        assert await stores.runs.begin("p", "t", "r2", b"{}", NEW, key) == Finished(b"done")
-        assert isinstance(await stores.runs.begin("q", "u", "r3", b"{}", NEW, key), Run)
+        run = await begin(stores)
+        settled, failed = await all_at_once(
+            [stores.runs.settle(run, b"%d" % n, "idle", (), TOLD) for n in range(MANY)]
+        )
+        assert (len(settled), failed) == (MANY, [])
+        assert len(await stores.log.after("t", 0)) == 1
 
-    with_stores(tmp_path, scenario)
+    with_stores(place, scenario)
 
 
-def test_whoever_lost_the_thread_can_write_nothing(tmp_path: Path) -> None:
+def test_whoever_stops_waiting_does_not_stop_what_was_asked_for(place: Place) -> None:
     async def scenario(stores: Stores) -> None:
-        stale = await begin(stores)
-        await stores.runs.settle(stale, b"done", "idle")
-        current = await begin(stores, run="r2")
-        with pytest.raises(LeaseLost):
-            await stores.runs.settle(stale, b"late", "idle")
-        with pytest.raises(LeaseLost):
-            await stores.journal.begin(stale, "call_1", "{}", "a", None, b"x")
-        assert await stores.journal.get("t", "call_1") is None
-        await stores.journal.begin(current, "call_1", "{}", "a", None, b"x")
+        run = await begin(stores)
+        settling = asyncio.create_task(stores.runs.settle(run, b"done", "idle", (), TOLD))
+        await asyncio.sleep(0)
+        settling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await settling
+        async with asyncio.timeout(10):
+            while (await stores.threads.get("p", "t")).status != "idle":  # noqa: ASYNC110 - a row changes
+                await asyncio.sleep(0.01)
         assert await stores.runs.response("r1") == b"done"
 
-    with_stores(tmp_path, scenario)
+    with_stores(place, scenario)
 
 
-CLAIM_AND_DIE = """
-import asyncio, os, sys
+def test_a_turn_goes_through_its_resumes(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        first = await waiting(stores)
+        resumed = await answer(stores)
+        assert (resumed.kind, resumed.turn_id, resumed.instruction) == ("resume", "r1", "do it")
+        assert resumed.fence == first.fence + 1
+        assert await stores.runs.latest("t") == resumed
+        assert await stores.runs.request("t", "r1") == b"{}"
+
+    with_stores(place, scenario)
+
+
+def test_threads_are_listed_latest_first(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        names = ["b", "B", "a", "_", "ä", "A-1"]
+        for number, name in enumerate(names):
+            run = await begin(stores, f"r{number}", name)
+            await stores.runs.settle(run, b"{}", "idle")
+        everything = await stores.threads.list("p")
+        found: list[str] = []
+        after = None
+        while page := await stores.threads.list("p", limit=2, after=after):
+            found += [each.thread_id for each in page]
+            after = (page[-1].updated_at, page[-1].thread_id)
+        assert found == [each.thread_id for each in everything]
+        assert sorted(found) == sorted(names)
+        assert [t.thread_id for t in await stores.threads.list("p", status="idle")] == found
+        assert await stores.threads.list("p", status="running") == []
+
+    with_stores(place, scenario)
+
+
+def test_text_that_no_database_takes_is_replaced(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        begun = await stores.runs.begin(new_run(), STRANGE, NewThread(STRANGE, None, None))
+        assert isinstance(begun, Run)
+        question = replace(ASKED, question=STRANGE, options=(STRANGE,), preview=STRANGE)
+        await stores.journal.begin(begun, Intent("call_0", STRANGE))
+        await stores.journal.finish(begun, "call_0", result=STRANGE)
+        await stores.runs.settle(begun, b"asked", "requires_human_input", [question])
+        thread = await stores.threads.get("p", "t")
+        [asked] = await stores.questions.all("t")
+        latest = await stores.runs.latest("t")
+        effect = await stores.journal.get("t", "call_0")
+        assert latest is not None and effect is not None
+        assert [thread.title, asked.question, asked.preview, latest.instruction, effect.result] == [
+            REPLACED
+        ] * 5
+        assert asked.options == (STRANGE,)  # as JSON, which has escapes for it
+
+    with_stores(place, scenario)
+
+
+def test_forgetting_a_thread_leaves_nothing_of_it(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        key = IdempotencyKey("invoke", "k", "hash")
+        run = await try_begin(stores, new_run(key=key, events=TOLD))
+        assert isinstance(run, Run)
+        await stores.journal.begin(run, Intent("call_1", "{}", "a", b"before", b"after"))
+        with pytest.raises(ThreadBusy):
+            await stores.threads.forget("p", "t")
+        await stores.runs.settle(run, b"{}", "requires_human_input", [ASKED])
+        await stores.threads.forget("p", "t")
+        async with stores.database.read() as connection:
+            for table in (*metadata.sorted_tables, *GRAPH_TABLES):
+                count = (await connection.execute(select(func.count()).select_from(table))).scalar_one()
+                assert (table.name, count) == (table.name, 0)
+        await stores.log.add("t", TOLD)
+        assert await stores.log.after("t", 0) == []
+        with pytest.raises(ThreadNotFound):
+            await stores.threads.forget("p", "t")
+
+    with_stores(place, scenario)
+
+
+COMPETE = """
+import asyncio, sys
 from pathlib import Path
-from checkpoints.database import Database
-from checkpoints.runs import NewThread
+from checkpoints.errors import ThreadBusy
+from checkpoints.opening import open_database
+from checkpoints.runs import NewRun, NewThread
 from checkpoints.stores import Stores
 
-async def main():
-    async with Database.open(Path(sys.argv[1]) / "state.db") as database:
+async def main(kind, where):
+    async with open_database(Path(where) if kind == "sqlite" else where) as database:
         stores = Stores.on(database)
-        await stores.runs.begin("p", "t", "r1", b"{}", NewThread("title", None, None))
-        os._exit(137)
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        for number in range(40):
+            new = NewRun("p", f"t{number}", f"theirs{number}", b"{}")
+            try:
+                await stores.runs.begin(new, "do it", NewThread("title", None, None))
+            except ThreadBusy:
+                continue
+            print(number, flush=True)
 
-asyncio.run(main())
+asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", CLAIM_AND_DIE, str(tmp_path)], check=False)
+def test_of_two_processes_one_gets_the_thread(place: Place) -> None:
+    kind = "sqlite" if isinstance(place, Path) else "postgresql"
+    command = [sys.executable, "-c", COMPETE, kind, str(place)]
+    rival = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     async def scenario(stores: Stores) -> None:
-        mine = await begin(stores, thread="mine", run="r9")
-        [taken] = await stores.runs.take_over_abandoned()
-        assert (taken.thread_id, taken.run_id, taken.kind, taken.fence) == ("t", "r1", "invoke", 2)
-        assert await stores.runs.take_over_abandoned() == []
-        await stores.runs.settle(taken, b"done", "idle")
-        await stores.runs.settle(mine, b"done", "idle")
+        assert rival.stdin is not None and rival.stdout is not None
+        assert await asyncio.to_thread(rival.stdout.readline) == "ready\n"
+        rival.stdin.write("go\n")
+        rival.stdin.flush()
+        tries = [try_begin(stores, new_run(f"mine{n}", f"t{n}")) for n in reversed(range(40))]
+        mine, failed = await all_at_once(tries)
+        theirs = {int(line) for line in await asyncio.to_thread(rival.stdout.readlines)}
+        assert {type(error) for error in failed} <= {ThreadBusy}
+        won = {int(run.run_id.removeprefix("mine")) for run in mine if isinstance(run, Run)}
+        assert (won | theirs, won & theirs) == (set(range(40)), set())
 
-    with_stores(tmp_path, scenario)
-
-
-def test_owners_are_told_apart() -> None:
-    mine = this_process()
-    assert is_alive(mine)
-    boot, pid, start = mine.split(":")
-    assert not is_alive(f"{boot}:{pid}:{start}1")
-    assert not is_alive(f"other-boot:{pid}:{start}")
-    assert not is_alive(f"{boot}:999999999:{start}")
-    assert not is_alive("")
-
-
-def test_net_changes_of_files(tmp_path: Path) -> None:
-    async def scenario(stores: Stores) -> None:
-        run = await begin(stores)
-        steps = [
-            ("a", None, b"1"),
-            ("a", b"1", b"2"),
-            ("b", b"x", b"y"),
-            ("b", b"y", b"x"),
-            ("c", b"z", None),
-        ]
-        for number, (path, before, after) in enumerate(steps):
-            await stores.journal.begin(run, f"call_{number}", "{}", path, before, after)
-            await stores.journal.finish("t", f"call_{number}")
-        await stores.journal.begin(run, "call_x", "{}", "void", None, b"1")
-        await stores.journal.finish("t", "call_x", state="void")
-        changes = {c.path: (c.before, c.after) for c in await stores.journal.changes("t")}
-        assert changes == {"a": (None, b"2"), "c": (b"z", None)}
-
-    with_stores(tmp_path, scenario)
-
-
-def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
-    import sqlite3
-
-    with_stores(tmp_path, lambda _: asyncio.sleep(0))
-    connection = sqlite3.connect(tmp_path / "state.db")
-    connection.execute("PRAGMA user_version = 999")
-    connection.close()
-    with pytest.raises(DatabaseUnusable, match="newer version"):
-        with_stores(tmp_path, lambda _: asyncio.sleep(0))
-
-
-def test_what_is_no_database_is_told(tmp_path: Path) -> None:
-    (tmp_path / "state.db").write_bytes(b"not a database, " * 100)
-    with pytest.raises(DatabaseUnusable, match="cannot be used"):
-        with_stores(tmp_path, lambda _: asyncio.sleep(0))
-
-
-def test_forgetting_a_thread_leaves_nothing_of_it(tmp_path: Path) -> None:
-    async def scenario(stores: Stores) -> None:
-        run = await begin(stores)
-        await stores.journal.begin(run, "call_1", "{}", "a", b"before", b"after")
-        with pytest.raises(ThreadBusy):
-            await stores.runs.forget("p", "t")
-        await stores.runs.settle(run, b"{}", "requires_human_input", [ASKED])
-        await stores.runs.forget("p", "t")
-        assert await stores.questions.all("t") == []
-        assert await stores.journal.changes("t") == []
-        assert await stores.threads.list("p") == []
-
-    with_stores(tmp_path, scenario)
+    with rival:
+        with_stores(place, scenario)
+    assert rival.returncode == 0

@@ -1,0 +1,54 @@
+"""Withdrawing the questions of a thread that waits: they are not wanted any more, or nobody answered."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import orjson
+
+from agent_service.agent.contract import CodeAgentResponse
+from agent_service.events import QuestionClosed, new_event
+from checkpoints.events import NewEvent
+from checkpoints.questions import Question, QuestionStore
+
+_EXPLANATIONS = {
+    "cancelled": "The question was cancelled by the user.",
+    "expired": (
+        "Nobody answered the question in time, and nothing was agreed to. "
+        "Send a further instruction to go on."
+    ),
+}
+
+
+def question_closed(
+    thread_id: str, run_id: str, question: Question, status: Literal["cancelled", "expired"], by: str
+) -> NewEvent:
+    """What is told of a question that was withdrawn."""
+    ids = {"thread_id": thread_id, "run_id": run_id, "tool_call_id": question.tool_call_id}
+    return new_event(QuestionClosed(**ids, status=status, by=by))
+
+
+async def withdraw_questions(
+    store: QuestionStore, principal: str, thread_id: str, status: Literal["cancelled", "expired"]
+) -> None:
+    """Close all open questions of a thread, which is idle then; nothing if it does not wait.
+
+    Raises ThreadNotFound.
+    """
+
+    def rewrite(stored: bytes) -> bytes:
+        response = CodeAgentResponse.model_validate_json(stored)
+        withdrawn = response.model_copy(
+            update={
+                "agent_status": "error",
+                "error_details": _EXPLANATIONS[status],
+                "human_input_request": None,
+                "pending_requests": [],
+            }
+        )
+        return orjson.dumps(withdrawn.model_dump(mode="json"))
+
+    def tell(run_id: str, question: Question) -> NewEvent:
+        return question_closed(thread_id, run_id, question, status, principal)
+
+    await store.withdraw(principal, thread_id, by=principal, status=status, rewrite=rewrite, tell=tell)

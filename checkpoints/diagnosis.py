@@ -1,0 +1,66 @@
+"""What is wrong with a database that refuses, and what to do about it, in one sentence for people.
+
+None of these names a file, an address or a statement, so clients may be told.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+
+_LOCKED = "The database is locked by another program; end that one, or wait for it, then try again."
+_READ_ONLY = "The database is read-only just now; make it writable, then try again."
+_FULL = "The disk of the database is full; make room on it, then try again."
+_DAMAGED = "The database is damaged; restore it from a backup."
+_UNREACHABLE = "The database server cannot be reached; see that it runs, then try again."
+_BUSY = "The database has no connection free just now; try again in a moment."
+_UNKNOWN = "The database refused; the service's log says why."
+
+_BY_SQLITE_CODE = {
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_PROTOCOL: _LOCKED,
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_IOERR: "The disk of the database fails; see the system's log, then try again.",
+    sqlite3.SQLITE_CANTOPEN: "The database file cannot be opened; see that it is there and that the service "
+    "may write to its folder, then try again.",
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+}
+"""By the primary result code: https://sqlite.org/rescode.html"""
+
+_BY_SQLSTATE = {
+    "08": _UNREACHABLE,
+    "25006": "The database server takes no writes, as a standby does; let state.url name the primary.",
+    "25P03": "The service was held up for too long in the middle of a transaction; try again.",
+    "28": "The database server refuses the service's user or password; mend state.url.",
+    "3D000": "The database of state.url is not there any more; create it, then try again.",
+    "40": "Others changed the same rows again and again; try again in a moment.",
+    "42501": "The database server does not let the service's user do this; grant it the tables.",
+    "53100": _FULL,
+    "53300": "The database server takes no more connections; raise its max_connections, or try again later.",
+    "55P03": _LOCKED,
+    "57P": "The database server is being stopped or started; try again in a moment.",
+    "58": "The disk of the database server fails; see its log, then try again.",
+    "XX001": _DAMAGED,
+    "XX002": _DAMAGED,
+}
+"""By how the SQLSTATE begins: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+
+def diagnose(error: SQLAlchemyError) -> str:
+    """What is wrong, and what to do."""
+    if isinstance(error, PoolExhausted):
+        return _BUSY
+    if not isinstance(error, DBAPIError):
+        return _UNKNOWN
+    if isinstance(error.orig, sqlite3.Error):
+        extended: int = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        return _BY_SQLITE_CODE.get(extended & 0xFF, _UNKNOWN)  # the primary code is the lowest byte
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    if state is None:  # libpq gives none when it is the connection that fails
+        return _UNREACHABLE if isinstance(error, InterfaceError | OperationalError) else _UNKNOWN
+    return next((text for start, text in _BY_SQLSTATE.items() if state.startswith(start)), _UNKNOWN)

@@ -1,0 +1,111 @@
+"""The lease on a thread: who runs it now, until when, and the fence that keeps everybody else's writes out.
+
+Each claim raises the thread's fence by one. Whatever a run writes is written in a transaction that first
+compares the fence (`check_fence`), so a holder that was held up, and was taken for dead, can do no harm when
+it wakes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from checkpoints.database import Database
+from checkpoints.errors import LeaseLost, ThreadBusy
+from checkpoints.owner import this_process
+from checkpoints.tables import threads
+from checkpoints.threads import ThreadRecord
+
+FENCE = "__fence"
+"""Under this name a run's fence is among the `configurable` values of the graph's config. LangGraph copies no
+value into the metadata whose name begins like this."""
+LEASE_SECONDS = 10.0
+RENEW_SECONDS = 3.0
+
+_FENCE = (
+    select(threads.c.fence)
+    .where(threads.c.thread_id == bindparam("thread_id"))
+    .with_for_update(key_share=True)  # the lock that an update takes; SQLite has one writer anyway
+)
+_RENEW = (
+    update(threads)
+    .where(threads.c.holder == bindparam("me"), threads.c.status == "running")
+    .values(lease_until=bindparam("until"))
+)
+_HELD = select(threads.c.thread_id, threads.c.fence, threads.c.cancel_requested).where(
+    threads.c.holder == bindparam("me"), threads.c.status == "running"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A thread that this process runs."""
+
+    fence: int
+    cancel_requested: bool
+    """Somebody asked another process to stop it."""
+
+
+async def check_fence(connection: AsyncConnection, thread_id: str, fence: int) -> None:
+    """Raises LeaseLost unless the thread is still held under that fence."""
+    found = (await connection.execute(_FENCE, {"thread_id": thread_id})).scalar_one_or_none()
+    if found != fence:
+        raise LeaseLost(thread_id)
+
+
+async def claim(database: Database, connection: AsyncConnection, thread: ThreadRecord, run_id: str) -> int:
+    """Take the thread if nobody did since it was read; gives the new fence. Raises ThreadBusy."""
+    now = await database.time(connection)
+    fence = thread.fence + 1
+    done = await connection.execute(
+        update(threads)
+        .where(threads.c.thread_id == thread.thread_id, threads.c.fence == thread.fence)
+        .values(
+            status="running",
+            holder=this_process(),
+            fence=fence,
+            lease_until=now + LEASE_SECONDS,
+            run_id=run_id,
+            updated_at=now,
+        )
+    )
+    if done.rowcount != 1:
+        raise ThreadBusy
+    return fence
+
+
+async def release(database: Database, thread_id: str, fence: int) -> None:
+    """Let anybody go on with the thread at once; nothing if somebody does already."""
+    given_up = (
+        update(threads)
+        .where(threads.c.thread_id == thread_id, threads.c.fence == fence, threads.c.status == "running")
+        .values(holder=None, lease_until=None)
+    )
+    await database.write(lambda connection: connection.execute(given_up))
+
+
+async def renew(database: Database) -> dict[str, Held]:
+    """Renew the leases of all threads that this process runs, those that ran out unnoticed too.
+
+    Gives them by id; a run whose thread is not among them was taken over.
+    """
+
+    async def renewed(connection: AsyncConnection) -> dict[str, Held]:
+        until = await database.time(connection) + LEASE_SECONDS
+        await connection.execute(_RENEW, {"me": this_process(), "until": until})
+        rows = await connection.execute(_HELD, {"me": this_process()})
+        return {row.thread_id: Held(row.fence, row.cancel_requested) for row in rows}
+
+    return await database.write(renewed)
+
+
+async def abandoned_threads(database: Database) -> list[ThreadRecord]:
+    """The threads whose run nobody performs."""
+    of_others = threads.c.holder.is_distinct_from(this_process())
+    query = select(threads).where(threads.c.status == "running", of_others)
+    async with database.read() as connection:
+        now = await database.time(connection)
+        held = [ThreadRecord.of(row) for row in await connection.execute(query)]
+    return [each for each in held if each.is_abandoned(now)]

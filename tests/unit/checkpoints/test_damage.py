@@ -1,0 +1,168 @@
+"""Rows that are missing, foreign or changed: their thread says so and what to do; the others go on."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+from sqlalchemy import Table, func, select, update
+
+from checkpoints.errors import StateDamaged
+from checkpoints.graph_tables import channel_values, checkpoints, items, writes
+from tests.databases import Place
+from tests.unit.checkpoints.savers import LONG, Saver, at, id_of, with_saver
+
+MESSAGES = [AIMessage(f"{number} " + "y" * 600, id=f"m{number}") for number in range(40)]
+VALUES = {"c": LONG, "messages": MESSAGES, "short": "text", "long": "text" * 500, "d": _DeltaSnapshot(LONG)}
+
+
+@dataclass
+class Unlisted:
+    """Of a class that no serialiser was told of."""
+
+    name: str
+
+
+async def fill(saver: Saver) -> None:
+    """Two threads that hold the same."""
+    for thread_id in ("t", "sound"):
+        here = await saver.save(at(thread_id), VALUES, tag="x")
+        await saver.aput_writes(here, [("c", LONG[:20]), ("short", "text"), ("long", "text" * 500)], "task")
+
+
+async def assert_damaged(saver: Saver, sentence: str = "") -> None:
+    """That thread cannot be read in any way but deleted, and the other one goes on."""
+    pattern = f"state of thread 't' cannot be used: .*{sentence}.* Restore .* or delete the thread"
+    with pytest.raises(StateDamaged, match=pattern):
+        await saver.aget_tuple(at())
+    with pytest.raises(StateDamaged, match=pattern):
+        _ = [each async for each in saver.alist(at())]
+    found = await saver.aget_tuple(at("sound"))
+    assert found is not None and found.checkpoint["channel_values"] == VALUES
+    onwards = await saver.save(found.config, {"c": [*LONG, "on"]})
+    assert await saver.value(onwards) == [*LONG, "on"]
+    await saver.adelete_thread("sound")
+    await saver.adelete_thread("t")
+    assert set((await saver.rows()).values()) == {0}
+
+
+def spoil(table: Table, of_kind: str | None = None, **values: Any) -> Any:
+    """A change of all rows of the thread `t` in that table (of that kind)."""
+    change = update(table).where(table.c.thread_id == "t").values(**values)
+    return change if of_kind is None else change.where(table.c.kind == of_kind)
+
+
+def test_a_missing_item_is_told(place: Place) -> None:
+    async def scenario(saver: Saver) -> None:
+        await fill(saver)
+        any_one = select(func.min(items.c.id)).where(items.c.thread_id == "t").scalar_subquery()
+        await saver.perform(items.delete().where(items.c.thread_id == "t", items.c.id == any_one))
+        await assert_damaged(saver, "a part of it is missing")
+
+    with_saver(place, scenario)
+
+
+FOREIGN = (
+    spoil(checkpoints, body=b"\xc1 garbage"),
+    spoil(checkpoints, body=b"\x05"),
+    spoil(checkpoints, body=b""),
+    spoil(checkpoints, kind="pickle"),
+    spoil(checkpoints, kind="of the future"),
+    spoil(checkpoints, metadata="{"),
+    spoil(channel_values, "msgpack", data=b"\xc1"),
+    spoil(channel_values, "msgpack", kind="pickle", data=b"cos\nsystem\n(S'true'\ntR."),
+    spoil(channel_values, "msgpack", kind="msgpack+zlib"),
+    spoil(channel_values, "item", data=b"short"),
+    spoil(channel_values, "list", data=b""),
+    spoil(channel_values, "list", data=b"\xff" * 7),
+    spoil(channel_values, "snapshot", data=b"\x01" + b"\0" * 16),
+    spoil(writes, "msgpack", data=b"\xc1"),
+    spoil(writes, "msgpack", kind="json", data=b"{"),
+    spoil(writes, "list", data=b"\xff" * 7),
+    spoil(items, "node", data=b"\0" * 160),
+    spoil(items, "node", kind="msgpack"),
+    spoil(items, "msgpack", data=b"\xc1"),
+    spoil(items, "msgpack+zlib", data=b"not compressed"),
+)
+
+
+def test_a_row_that_is_not_what_was_stored_is_told(place: Place) -> None:
+    async def scenario(saver: Saver) -> None:
+        for change in FOREIGN:
+            await fill(saver)
+            await saver.perform(change)
+            await assert_damaged(saver)
+
+    with_saver(place, scenario)
+
+
+def test_one_changed_letter_of_a_message_is_told(place: Place) -> None:
+    """It would still be read; but its address is a hash of it."""
+
+    async def scenario(saver: Saver) -> None:
+        plain = [AIMessage("pay 10" + "".join(map(chr, range(33, 120))), id="m")]
+        await saver.save(at(), {"c": plain})
+        async with saver.database.read() as connection:
+            data = (await connection.execute(select(items.c.data))).scalar_one()
+        assert b"pay 10" in data
+        await fill(saver)
+        here = await saver.save(at(), {"c": plain})
+        changed = spoil(items, data=data.replace(b"pay 10", b"pay 90")).where(items.c.data == data)
+        await saver.perform(changed)
+        with pytest.raises(StateDamaged, match="a part of it was changed"):
+            await saver.aget_tuple(here)
+
+    with_saver(place, scenario)
+
+
+def test_an_object_of_an_unknown_class_is_told_and_not_turned_into_plain_data(place: Place) -> None:
+    async def scenario(saver: Saver) -> None:
+        sentence = r"a class that is not known here, tests\.unit\.checkpoints\.test_damage\.Unlisted"
+        for value in (Unlisted("a"), [*LONG, {"deep": [Unlisted("b")]}], Unlisted("c" * 500)):
+            await fill(saver)
+            await saver.save(at(), {"c": value})
+            await assert_damaged(saver, sentence)
+            await fill(saver)
+            here = at(checkpoint_id=(await saver.history(at()))[0])
+            await saver.aput_writes(here, [("c", value)], "other")
+            await assert_damaged(saver, sentence)
+        known = copy(saver)
+        known.serde = saver.serde.with_msgpack_allowlist([Unlisted])  # type: ignore[attr-defined]
+        await known.save(at(), {"c": Unlisted("d")})
+        assert await known.value(at()) == Unlisted("d")
+
+    with_saver(place, scenario)
+
+
+def test_a_damaged_thread_is_not_pruned_but_deleted(place: Place) -> None:
+    async def scenario(saver: Saver) -> None:
+        await fill(saver)
+        await saver.save(at(), VALUES)
+        oldest = (await saver.history(at()))[-1]
+        await saver.perform(spoil(checkpoints, body=b"\xc1").where(checkpoints.c.checkpoint_id != oldest))
+        before = await saver.rows()
+        with pytest.raises(StateDamaged):
+            await saver.keep_last("t", 1)
+        assert await saver.rows() == before
+        await saver.keep_last("sound", 1)
+        await saver.adelete_thread("t")
+        assert set((await saver.rows("t")).values()) == {0}
+
+    with_saver(place, scenario)
+
+
+def test_a_damaged_ancestor_stops_what_rests_on_it(place: Place) -> None:
+    async def scenario(saver: Saver) -> None:
+        first = await saver.save(at(), {"d": _DeltaSnapshot(LONG)})
+        last = await saver.save(first, {})
+        await saver.perform(
+            spoil(checkpoints, body=b"\xc1").where(checkpoints.c.checkpoint_id == id_of(first))
+        )
+        with pytest.raises(StateDamaged):
+            await saver.aget_delta_channel_history(config=last, channels=["d"])
+
+    with_saver(place, scenario)

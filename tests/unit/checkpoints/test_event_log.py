@@ -1,0 +1,148 @@
+"""The event log on both databases: numbers without a gap, retention, and what listeners hear."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import func, select, update
+
+from checkpoints import events as log
+from checkpoints.events import NewEvent, StoredEvent
+from checkpoints.journal import Intent
+from checkpoints.stores import Stores
+from checkpoints.tables import events
+from tests.databases import Place
+from tests.unit.checkpoints.rows import MANY, all_at_once, begin, new_run, try_begin, with_stores
+
+
+def told(*kinds: str) -> list[NewEvent]:
+    return [NewEvent("r1", kind, b'{"n": 1}') for kind in kinds]
+
+
+async def numbers(stores: Stores, thread_id: str = "t") -> list[int]:
+    found: list[int] = []
+    while page := await stores.log.after(thread_id, found[-1] if found else 0):
+        found += [event.seq for event in page]
+    return found
+
+
+def test_what_was_told_can_be_read_again(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        await try_begin(stores, new_run(events=told("begun")))
+        await stores.log.add("t", told("a", "b"))
+        await stores.log.add("t", [])
+        everything = await stores.log.after("t", 0)
+        assert everything[0] == StoredEvent("t", 1, "r1", "begun", b'{"n": 1}')
+        assert [(event.seq, event.kind) for event in everything] == [(1, "begun"), (2, "a"), (3, "b")]
+        assert await stores.log.after("t", 1, limit=1) == everything[1:2]
+        assert await stores.log.after("t", 3) == []
+        assert await stores.log.last(["t", "unknown"]) == {"t": 3}
+
+    with_stores(place, scenario)
+
+
+def test_of_a_thread_that_is_gone_nothing_is_told(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        heard: list[StoredEvent] = []
+        stores.log.listen(heard.append)
+        await stores.log.add("unknown", told("a"))
+        assert heard == await stores.log.after("unknown", 0) == []
+
+    with_stores(place, scenario)
+
+
+def test_many_at_once_get_numbers_without_gap_or_double(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        heard: list[StoredEvent] = []
+        stores.log.listen(heard.append)
+        run = await begin(stores)
+        _, failed = await all_at_once(
+            [stores.log.add("t", told(f"{n}a", f"{n}b")) for n in range(MANY)]
+            + [stores.journal.begin(run, Intent(f"call_{n}", ""), told(f"{n}c")) for n in range(MANY)]
+        )
+        assert failed == []
+        stored = await stores.log.after("t", 0)
+        assert [event.seq for event in stored] == list(range(1, 3 * MANY + 1))
+        assert sorted(heard, key=lambda event: event.seq) == stored
+        assert set(Counter(event.kind for event in stored).values()) == {1}
+        place_of = {event.kind: event.seq for event in stored}
+        assert all(place_of[f"{n}b"] == place_of[f"{n}a"] + 1 for n in range(MANY))
+
+    with_stores(place, scenario)
+
+
+def test_an_operation_that_fails_tells_nothing_and_takes_no_number(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        heard: list[StoredEvent] = []
+        stores.log.listen(heard.append)
+        run = await begin(stores)
+        lost = replace(run, fence=run.fence + 1)
+        _, failed = await all_at_once(
+            [stores.runs.settle(lost, b"", "idle", (), told("lost")), stores.log.add("t", told("kept"))]
+        )
+        assert len(failed) == 1
+        assert [(event.seq, event.kind) for event in heard] == [(1, "kept")]
+
+    with_stores(place, scenario)
+
+
+def test_an_effect_that_is_begun_again_is_told_once(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        run = await begin(stores)
+        for _ in range(2):
+            await stores.journal.begin(run, Intent("call_1", "done"), told("started"))
+        assert await numbers(stores) == [1]
+
+    with_stores(place, scenario)
+
+
+def test_the_oldest_events_of_a_long_thread_go(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "KEPT_PER_THREAD", 300)
+
+    async def scenario(stores: Stores) -> None:
+        await begin(stores)
+        for _ in range(20):
+            await stores.log.add("t", told(*"x" * 50))
+        await begin(stores, "other", "other")
+        await stores.log.add("other", told("x"))
+        kept = await numbers(stores)
+        assert kept == list(range(kept[0], 1001))
+        assert 300 <= len(kept) < 300 + 2 * 256
+        await stores.log.add("t", told(*"y" * 700))  # many at once
+        assert len(await numbers(stores)) >= 300
+        assert await numbers(stores, "other") == [1]
+
+    with_stores(place, scenario)
+
+
+def test_old_events_are_forgotten_and_their_numbers_not_given_again(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        await begin(stores)
+        await stores.log.add("t", told("a", "b"))
+        earlier = update(events).values(created_at=events.c.created_at - 100)
+        await stores.database.write(lambda connection: connection.execute(earlier))
+        await stores.log.add("t", told("c"))
+        assert await stores.log.forget_before(time.time() - 50) == 2
+        assert await numbers(stores) == [3]
+        assert await stores.log.forget_before(time.time() + 1) == 1
+        await stores.log.add("t", told("d"))
+        assert await numbers(stores) == [4]
+
+    with_stores(place, scenario)
+
+
+def test_events_are_deleted_with_their_thread(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        run = await begin(stores)
+        await stores.runs.settle(run, b"{}", "idle", (), told("a", "b"))
+        adding = [stores.log.add("t", told("c")) for _ in range(MANY)]
+        _, failed = await all_at_once([*adding[::2], stores.threads.forget("p", "t"), *adding[1::2]])
+        assert failed == []
+        async with stores.database.read() as connection:
+            count = (await connection.execute(select(func.count()).select_from(events))).scalar_one()
+        assert count == 0
+
+    with_stores(place, scenario)
