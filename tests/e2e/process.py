@@ -62,6 +62,7 @@ class ServiceProcess:
             if found := re.search(r"http://127\.0\.0\.1:\d+", line):
                 self.client = httpx.Client(base_url=found[0], timeout=START_SECONDS, trust_env=False)
                 return self
+        self.kill()
         raise AssertionError("the service did not start")
 
     def kill(self) -> None:

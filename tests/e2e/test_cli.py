@@ -302,6 +302,53 @@ def test_a_question_outlives_kill_9_and_is_answered_at_the_next_service(
     assert done.stdout.endswith(DIFF)
 
 
+def test_who_left_comes_back_to_the_run_from_its_beginning(desk: Desk, upstream: ScriptedUpstream) -> None:
+    upstream.then(*TASK)
+    desk.serve()
+    thread = desk.waiting_thread()
+    seen = desk.call("threads", "follow", thread["thread_id"])
+    assert seen.returncode == 3, seen.stderr
+    assert "Hm." in seen.stdout
+    assert "Which name?" in seen.stdout
+    done = desk.call("threads", "follow", thread["thread_id"], stdin="Orion\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(DIFF)
+    again = desk.call("threads", "follow", thread["thread_id"])
+    assert again.returncode == 0
+    assert "It greets Orion now." in again.stdout
+
+
+def test_each_step_is_shown_once_although_the_service_was_killed_in_between(
+    desk: Desk, upstream: ScriptedUpstream
+) -> None:
+    held = threading.Event()
+    upstream.then(
+        calls(("list_files", {}), text="First I look around."),
+        wait(held, "never heard"),
+        calls(("read_file", {"filepath": "greet.py"})),
+        "Seen.",
+    )
+    service = desk.serve()
+    client = subprocess.Popen(
+        desk.command("run", "Look around"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=desk.project,
+        env=desk.environ,
+    )
+    while len(upstream.requests) < 2:
+        time.sleep(0.02)
+    service.send_signal(signal.SIGKILL)
+    service.wait()
+    desk.serve()
+    output, errors = client.communicate(timeout=PATIENCE)
+    held.set()
+    assert client.returncode == 0, output + errors
+    for shown in ("First I look around.", "list_files", "greet.py", "Seen.", "The connection broke off"):
+        assert output.count(shown) == 1, output
+
+
 def test_sigterm_ends_the_service_in_good_order_and_the_run_goes_on_later(
     desk: Desk, upstream: ScriptedUpstream
 ) -> None:
@@ -501,6 +548,53 @@ def test_threads_are_named_by_the_beginning_of_their_id(desk: Desk, upstream: Sc
     assert desk.call("threads", "delete", thread_id[:8]).returncode == 1
     assert desk.call("threads", "delete", thread_id[:8], "--yes").returncode == 0
     assert desk.call("threads", "show", thread_id).returncode == 2
+
+
+def test_a_thread_is_taken_back_and_forked(desk: Desk, upstream: ScriptedUpstream) -> None:
+    upstream.then(EDIT, "Done.", QUESTION)
+    thread_id = json.loads(desk.call("run", "Greet Orion", "--json").stdout)["thread_id"]
+    shown = desk.call("threads", "history", thread_id)
+    assert "edit_file(greet.py)" in shown.stdout
+    found = json.loads(desk.call("threads", "history", thread_id, "--json").stdout)["checkpoints"]
+    first = next(each["checkpoint_id"] for each in found if each["messages"] == 1)
+    assert first in shown.stdout
+    assert desk.call("threads", "rewind", thread_id, "no-such").returncode == 2
+    refused = desk.call("threads", "rewind", thread_id, first, "--files")
+    assert (refused.returncode, "Nothing was changed" in refused.stdout) == (1, True)
+    forked = desk.call("threads", "fork", thread_id, "--at", first)
+    fork_id = forked.stdout.splitlines()[0].split()[-1]
+    assert f"--thread {fork_id}" in forked.stdout
+    assert desk.call("run", "Ask now", "--thread", fork_id).returncode == 3
+    again = desk.call("threads", "fork", fork_id)
+    assert "Which name?" in again.stdout
+    back = desk.call("threads", "rewind", thread_id, first, "--files", "--yes")
+    assert back.returncode == 0, back.stderr
+    assert "restored  greet.py" in back.stdout
+    assert (desk.project / "greet.py").read_text() == 'print("Hello, World!")\n'
+
+
+def test_a_rewind_names_what_it_left_alone(desk: Desk, upstream: ScriptedUpstream) -> None:
+    upstream.then(EDIT, "Done.")
+    thread_id = json.loads(desk.call("run", "Greet Orion", "--json").stdout)["thread_id"]
+    found = json.loads(desk.call("threads", "history", thread_id, "--json").stdout)["checkpoints"]
+    (desk.project / "greet.py").write_text("mine\n")
+    back = desk.call("threads", "rewind", thread_id, found[-1]["checkpoint_id"], "--files", "--yes")
+    assert "kept      greet.py  changed since by somebody else" in back.stdout
+    assert (desk.project / "greet.py").read_text() == "mine\n"
+
+
+def test_finished_threads_are_cleared_away(desk: Desk, upstream: ScriptedUpstream) -> None:
+    upstream.then("Done.", "Done.", QUESTION)
+    desk.call("run", "One")
+    desk.call("run", "Two")
+    desk.waiting_thread()
+    assert desk.call("threads", "prune").returncode == 2
+    assert desk.call("threads", "prune", "--delete").returncode == 2
+    assert desk.call("threads", "prune", "--keep", "2").stdout == "4 checkpoints of 2 threads deleted.\n"
+    old = ("threads", "prune", "--delete", "--older-than", "0")
+    assert desk.call(*old).returncode == 1
+    assert desk.call(*old, "--yes").stdout == "2 threads deleted.\n"
+    assert "waits for an answer" in desk.call("threads", "list").stdout
 
 
 def test_what_cannot_be_is_wrong_usage_and_told_to_programs_too(desk: Desk) -> None:

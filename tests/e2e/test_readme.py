@@ -57,12 +57,20 @@ def test_the_curl_examples(tmp_path: Path) -> None:
         "Hello!",
     ]
     examples = curl_examples()
-    assert len(examples) == 5
+    assert len(examples) == 7
+    checkpoints: dict[str, str] = {}
     with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
         for command, shown in examples:
             here = command.replace("http://127.0.0.1:8000", service.url).replace("/tmp/greeter", str(project))
+            for printed, actual in checkpoints.items():
+                here = here.replace(printed, actual)
             ran = subprocess.run(["sh", "-c", here], capture_output=True, text=True, timeout=30, check=True)
-            assert contains(json.loads(ran.stdout), shown), f"{command}\ngave\n{ran.stdout}"
+            answer = json.loads(ran.stdout)
+            for entry, found in zip(
+                shown.get("checkpoints", ()), answer.get("checkpoints", ()), strict=False
+            ):
+                checkpoints[entry.pop("checkpoint_id")] = found["checkpoint_id"]
+            assert contains(answer, shown), f"{command}\ngave\n{ran.stdout}"
 
 
 def test_the_configuration_example(tmp_path: Path) -> None:
