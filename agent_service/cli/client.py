@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -63,9 +63,7 @@ class ServiceClient:
     def follow(self, last: Event) -> Events:
         """The further events of a run whose stream broke off after that one."""
         path = f"/v1/agents/threads/{_segment(last['thread_id'])}/events"
-        events = self._events("GET", path, params={"after": last["seq"]})
-        with closing(events):
-            yield from (event for event in events if event["run_id"] == last["run_id"])
+        return self._events("GET", path, run_id=last["run_id"], params={"after": last["seq"]})
 
     def threads(self, status: str | None, limit: int, cursor: str | None) -> Json:
         """A page of threads, the latest first."""
@@ -151,8 +149,8 @@ class ServiceClient:
             raise _refusal(response.status_code, response.content)
         return response.content
 
-    def _events(self, method: str, path: str, **options: Any) -> Events:
-        """The events up to `run.finished`. Raises Disconnected when the stream ends before it."""
+    def _events(self, method: str, path: str, run_id: str | None = None, **options: Any) -> Events:
+        """The events of one run up to `run.finished`. Raises Disconnected when the stream ends before it."""
         with (
             _connection_faults(),
             self._http.stream(method, path, timeout=SILENCE_SECONDS, **options) as response,
@@ -160,6 +158,8 @@ class ServiceClient:
             if not response.is_success:
                 raise _refusal(response.status_code, response.read())
             for event in server_sent_events(response.iter_bytes()):
+                if run_id not in (None, event["run_id"]):
+                    continue
                 yield event
                 if event["kind"] == "run.finished":
                     return
