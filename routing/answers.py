@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from routing.errors import ProviderUnavailable, RequestRejected
+from routing.errors import ContentRefused, ProviderUnavailable
 from routing.types import ChatChunk
 
 _CONTENT = ("content", "tool_calls", "refusal", "function_call", "audio")
@@ -50,7 +50,7 @@ def choices_of(data: dict[str, Any]) -> list[dict[str, Any]]:
 def checked(provider: str, data: dict[str, Any]) -> dict[str, Any]:
     """The completion itself, if its first choice is an answer.
 
-    Raises ProviderUnavailable when there is none, RequestRejected when a content filter kept it back.
+    Raises ProviderUnavailable when there is none, ContentRefused when a content filter kept it back.
     """
     choices = choices_of(data)
     if not choices or not all(isinstance(choice.get("message"), dict) for choice in choices):
@@ -70,7 +70,7 @@ def refuse_bad_ending(provider: str, finish_reason: str | None, *, said: bool) -
     if said or finish_reason == "length":
         return
     if finish_reason == "content_filter":
-        raise RequestRejected(provider, f"{provider}'s content filter refuses to answer this")
+        raise ContentRefused(provider, f"{provider}'s content filter refuses to answer this")
     raise ProviderUnavailable(provider, f"{provider} sent an empty answer")
 
 

@@ -15,6 +15,9 @@ Protocol = Literal["openai-chat", "anthropic-messages", "azure-openai", "cohere-
 ToolCalling = Literal["native", "constrained", "none"]
 """How a model calls tools: by the provider's own means; by a JSON schema that every step is held to (for
 models that are too weak to do it freely); or not at all."""
+Strategy = Literal["by-quality", "in-order", "simple-shuffle", "least-cost", "latency-based", "usage-based"]
+"""How one of several models is chosen: as the quality of the request says; in the order given; by lot; the
+cheapest; the one that is done first; the one that had the fewest tokens in the last minute."""
 
 
 _TAKEN_BY_ALL = frozenset(
@@ -65,6 +68,8 @@ class ModelCard(_Frozen):
     """US dollars per million prompt tokens; None = unknown."""
     output_price: float | None = Field(default=None, ge=0)
     """US dollars per million answer tokens; None = unknown."""
+    cached_input_price: float | None = Field(default=None, ge=0)
+    """US dollars per million prompt tokens that were read from a cache; None = as any other."""
     free: bool | None = None
     """Whether it costs nothing within the provider's allowance; None = its prices and the provider's tier
     decide."""
@@ -86,6 +91,8 @@ class ProviderSpec(_Frozen):
     """The dated version of the API, in formats that have one; None = the one the format was written for."""
     api_key: SecretStr | None = None
     """None = the provider takes requests without a key."""
+    account: str = Field(default="default", max_length=64)
+    """Whose key that is, for records: a provider may know us by several."""
     tier: Literal["free", "trial", "paid", "local", "oauth"] = "paid"
     models: tuple[ModelCard, ...] = ()
     """Empty = whatever the provider lists."""
@@ -116,6 +123,14 @@ class ChainLink(_Frozen):
     model: str
 
 
+class ModelGroup(_Frozen):
+    """Models that stand in for each other under one name."""
+
+    of: Annotated[tuple[ChainLink, ...], Field(min_length=1)]
+    strategy: Strategy | None = None
+    """None = the router's own."""
+
+
 class FallbackConfig(_Frozen):
     """When the next candidate is tried."""
 
@@ -137,6 +152,11 @@ class RouterConfig(_Frozen):
     """Whether only free and local models are eligible."""
     detect_local: bool = True
     """Whether servers on localhost are looked for when nothing is configured."""
+    strategy: Strategy = "by-quality"
+    """How one of several models is chosen where the request names none, or a group without a strategy."""
+    exploration: Annotated[float, Field(ge=0, le=0.5)] = 0.03
+    """Share of requests that go to another model than the best, so that a change for the better is seen; more
+    where speed counts and some models never answered yet. Only where the choice is left to the router."""
 
 
 class RoutingConfig(_Frozen):
@@ -144,5 +164,8 @@ class RoutingConfig(_Frozen):
 
     providers: tuple[ProviderSpec, ...] = ()
     aliases: dict[str, tuple[ChainLink, ...]] = Field(default_factory=dict)
+    """Name -> chain, tried in order."""
+    groups: dict[str, ModelGroup] = Field(default_factory=dict)
+    """Name -> models that stand in for each other."""
     fallbacks: FallbackConfig = FallbackConfig()
     router: RouterConfig = RouterConfig()

@@ -13,6 +13,7 @@ RoutingError
     KeyRefused                          -> park that key or model, next provider   (401, 402, 403, 404)
     ContextTooLong                      -> a bigger window
     RequestRejected                     -> the same everywhere
+      ContentRefused                    -> another wording
     StreamCut(usage)                    -> too late: text went out already
 """
 
@@ -98,6 +99,10 @@ class ContextTooLong(ProviderError):
 
 class RequestRejected(ProviderError):
     """The provider says that the request itself is wrong, or refuses its content."""
+
+
+class ContentRefused(RequestRejected):
+    """The provider's policy forbids the request or its answer. No other is asked instead."""
 
 
 class StreamCut(ProviderError):

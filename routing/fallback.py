@@ -17,10 +17,11 @@ from routing.errors import (
     RoutingError,
     Unsupported,
 )
-from routing.health import RetryBudget
 from routing.needs import Needs
 from routing.policy import Candidate, Ranked
+from routing.retry_budget import RetryBudget
 from routing.types import Attempt
+from routing.usage import BudgetExceeded
 
 FIRST_BACKOFF = 0.5
 """Seconds before the first repeat, at most; each further one doubles it."""
@@ -45,7 +46,7 @@ class Course:
 
     def __init__(
         self,
-        ready: Iterable[Ranked],
+        ready: Iterable[Candidate],
         needs: Needs,
         config: RoutingConfig,
         *,
@@ -54,13 +55,14 @@ class Course:
         budget: RetryBudget,
         random: Callable[[], float],
     ) -> None:
-        self._left = deque(entry.candidate for entry in ready)
+        self._left = deque(ready)
         self._needs, self._config, self._in_order = needs, config, in_order
         self._deadline, self._budget, self._random = deadline, budget, random
         self._asked: Counter[str] = Counter()
         self._again: Candidate | None = None
         self._repeats = 0
         self._errors: list[ProviderError] = []
+        self._broke: BudgetExceeded | None = None
         self.failed: list[Attempt] = []
 
     @property
@@ -101,10 +103,18 @@ class Course:
         if not self._falls_back_on(error):
             raise self.outcome()
 
+    def run_out_of_money(self, candidate: Candidate, error: BudgetExceeded) -> None:
+        """No budget allows a call of the candidate: it was not asked, and only free ones are from here on."""
+        self._broke = error
+        self._asked[candidate.spec.name] -= 1
+        self._keep(lambda each: each.is_free)
+
     def outcome(self) -> RoutingError:
         """The most useful of the errors met: what may pass by itself before what will not."""
         if self._errors and not isinstance(self._errors[-1], _PASSED_ON):
             return self._errors[-1]
+        if self._broke:
+            return self._broke
         limited = [error for error in self._errors if isinstance(error, RateLimited)]
         down = [error for error in self._errors if isinstance(error, ProviderUnavailable)]
         too_long = [error for error in self._errors if isinstance(error, ContextTooLong)]
@@ -174,11 +184,16 @@ def nobody_ready(ranked: list[Ranked]) -> RoutingError:
         when = f"in {block.seconds:.0f} s, or when its configuration changes"
         message = f"{block.words} ({provider} is asked again {when})"
         return KeyRefused(provider, message)
-    seconds = min(block.seconds for block, _ in blocks if block.cause != "refused")
-    return NoProviderAvailable(
-        f"All suitable models are down or cooling down; try again in {seconds:.0f} s. {_listed(waiting)}.",
-        retry_after=seconds,
+    block, entry = min(
+        ((block, entry) for block, entry in blocks if block.cause != "refused"),
+        key=lambda each: each[0].seconds,
     )
+    when = f"try again in {block.seconds:.0f} s. {_listed(waiting)}."
+    if block.cause == "rate limit":
+        message = f"All suitable models are cooling down; {when}"
+        return RateLimited(entry.candidate.spec.name, message, retry_after=block.seconds)
+    message = f"All suitable models are down or cooling down; {when}"
+    return NoProviderAvailable(message, retry_after=block.seconds)
 
 
 def _listed(entries: list[Ranked]) -> str:

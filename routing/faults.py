@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from routing.errors import (
+    ContentRefused,
     ContextTooLong,
     KeyRefused,
     ProviderError,
@@ -39,6 +40,9 @@ _CONTEXT_WORDS = re.compile(
 )
 _RATE_WORDS = re.compile(r"(?i)per (?:minute|hour|day)|rate.?limit")
 _KEY_CODES = frozenset({"invalid_api_key", "model_not_found", "model_decommissioned", "insufficient_quota"})
+_CONTENT_CODES = frozenset(
+    {"content_filter", "content_policy_violation", "moderation_blocked", "responsibleaipolicyviolation"}
+)
 _KEY_WORDS = re.compile(
     r"(?i)(?:api.?key|token) (?:is )?(?:not valid|invalid|expired)|(?:invalid|incorrect) api.?key"
 )
@@ -55,6 +59,8 @@ def from_status(
         return RateLimited(provider, shown, status, retry_after=retry_after(headers, message))
     if 400 <= status < 500 and _is_about_context(message, code, status):
         return ContextTooLong(provider, shown, status)
+    if 400 <= status < 500 and code.lower() in _CONTENT_CODES:
+        return ContentRefused(provider, shown, status)
     if status in _LATE:
         return ProviderTimeout(provider, shown, status)
     if status < 400:
@@ -79,6 +85,8 @@ def from_error_object(provider: str, error: Any, secrets: Iterable[str] = ()) ->
         return RateLimited(provider, shown, 200, retry_after=retry_after({}, message))
     if _is_about_context(message, code, 200):
         return ContextTooLong(provider, shown, 200)
+    if code.lower() in _CONTENT_CODES:
+        return ContentRefused(provider, shown, 200)
     return ProviderUnavailable(provider, shown, 200)
 
 

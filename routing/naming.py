@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from routing.config import ModelCard, ProviderSpec
+from routing.candidate import Candidate
+from routing.config import ModelCard, ProviderSpec, Strategy
 from routing.errors import ModelNotFound, ProviderNotFound
-from routing.policy import Candidate
+from routing.slate import Slate
 from routing.types import Quality
 
 AUTO = "auto"
@@ -20,12 +21,19 @@ _LONGEST_SHOWN = 100
 class Choice:
     """The candidates that a name leaves, and what else it says."""
 
-    candidates: tuple[Candidate, ...]
-    in_order: bool = False
-    """Whether they are a chain to be tried in this order."""
+    slate: Slate
+    strategy: Strategy | None = None
+    """How to choose among them; None = as the router does where no name says how."""
+    is_open: bool = False
+    """Whether the name leaves the choice to the router, among all that there is."""
     quality: Quality | None = None
     """What the name itself asks for; None = the request decides."""
     prefers_tools: bool = False
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """What the name leaves, in the order given."""
+        return self.slate.candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +50,15 @@ BUILT_IN_ALIASES: Mapping[str, _Meaning] = MappingProxyType(
         "reasoning": _Meaning("best_quality"),
     }
 )
-"""Names that mean `auto` unless the configuration gives them a chain."""
+"""Names that mean `auto` unless the configuration gives them a chain or group."""
 
 
 def verbatim(spec: ProviderSpec, cards: Sequence[ModelCard], model: str) -> Candidate:
     """The model of that name at this provider, known or not; the provider's own prefix is taken off once."""
-    by_id = {card.id: card for card in cards}
-    if model not in by_id:
-        model = model.removeprefix(f"{spec.name}/")
-    return Candidate(spec, by_id.get(model) or ModelCard(id=model))
+    for name in (model, model.removeprefix(f"{spec.name}/")):
+        if known := next((card for card in cards if card.id == name), None):
+            return Candidate(spec, known)
+    return Candidate(spec, ModelCard(id=model.removeprefix(f"{spec.name}/")))
 
 
 def bare(name: str, everything: Iterable[Candidate]) -> tuple[Candidate, ...]:

@@ -33,6 +33,16 @@ class Needs:
     prefers_tools: bool = False
     """Whether a model that calls tools is better, although the request has none."""
 
+    @property
+    def size(self) -> int:
+        """Tokens of prompt and answer together: hardly ever more."""
+        return self.prompt_tokens + (self.output_tokens or 0)
+
+    @property
+    def least_size(self) -> int:
+        """It is not less than this."""
+        return self.least_prompt_tokens + (self.output_tokens or 0)
+
     @classmethod
     def of(cls, body: Mapping[str, Any], *, prefers_tools: bool = False) -> Needs:
         """The needs of an OpenAI chat completion body."""

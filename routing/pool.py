@@ -8,12 +8,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from routing.candidate import Candidate
 from routing.catalogue import known_models
-from routing.config import ChainLink, ModelCard, ProviderSpec
+from routing.config import ChainLink, ModelCard, ModelGroup, ProviderSpec
 from routing.errors import NoProviderConfigured, ProviderError
 from routing.naming import AUTO, BUILT_IN_ALIASES, Choice, bare, provider_named, verbatim
-from routing.policy import Candidate
 from routing.providers.base import Provider
+from routing.slate import Slate
 
 LISTING_KEPT = 60.0
 """Seconds that a provider's list of models, or its failure to give one, is remembered."""
@@ -30,6 +31,8 @@ class ProviderPool:
     ) -> None:
         self._clock = clock
         self._members: Mapping[str, _Member] = self._members_for(providers, {})
+        self._everything = Slate(())
+        self._made_of: tuple[tuple[ModelCard, ...], ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,7 +51,7 @@ class ProviderPool:
         there are any.
         """
         old, new = self._members, self._members_for(providers, self._members)
-        self._members = new
+        self._members, self._everything, self._made_of = new, Slate(()), ()
         for member in old.values():
             if new.get(member.provider.spec.name) is not member:
                 await member.retire()
@@ -72,23 +75,19 @@ class ProviderPool:
 
     async def candidates(self) -> tuple[Candidate, ...]:
         """Every model of every provider. Providers that name none are asked, at most once a minute."""
-        members = tuple(self._members.values())
-        cards = await asyncio.gather(*(member.cards(self._clock) for member in members))
-        return tuple(
-            Candidate(member.provider.spec, card)
-            for member, of_member in zip(members, cards, strict=True)
-            for card in of_member
-        )
+        return (await self._all()).candidates
 
     async def resolve(
         self,
         model: str,
         provider: str | None = None,
         aliases: Mapping[str, Sequence[ChainLink]] = MappingProxyType({}),
+        groups: Mapping[str, ModelGroup] = MappingProxyType({}),
     ) -> Choice:
         """The candidates a request means by these names (DESIGN section 2).
 
-        Raises NoProviderConfigured, ProviderNotFound and ModelNotFound.
+        The configuration's own names come first: it may give `auto`, too, a meaning. Raises
+        NoProviderConfigured, ProviderNotFound and ModelNotFound.
         """
         if not self._members:
             raise NoProviderConfigured(
@@ -97,29 +96,52 @@ class ProviderPool:
             )
         if provider is not None:
             return await self._at_provider(self._member(provider), model)
-        if model == AUTO:
-            return Choice(await self.candidates())
         if chain := aliases.get(model):
-            return self._chain(chain)
+            return Choice(self._linked(chain), "in-order")
+        if group := groups.get(model):
+            return Choice(self._linked(group.of), group.strategy)
+        if model == AUTO:
+            return Choice(await self._all(), is_open=True)
         if meaning := BUILT_IN_ALIASES.get(model):
             return Choice(
-                await self.candidates(), quality=meaning.quality, prefers_tools=meaning.prefers_tools
+                await self._all(),
+                is_open=True,
+                quality=meaning.quality,
+                prefers_tools=meaning.prefers_tools,
             )
         return await self._by_name(model)
+
+    async def _all(self) -> Slate:
+        """Every model of every provider; the same object until one of them changes."""
+        members, now = self._members, self._clock()
+        if asking := [member.cards(self._clock) for member in members.values() if member.is_due(now)]:
+            await asyncio.gather(*asking)
+        made_of = tuple(member.known for member in members.values())
+        if len(made_of) != len(self._made_of) or any(
+            new is not old for new, old in zip(made_of, self._made_of, strict=True)
+        ):
+            specs = [member.provider.spec for member in members.values()]
+            everything = Slate(
+                Candidate(spec, card) for spec, cards in zip(specs, made_of, strict=True) for card in cards
+            )
+            if members is not self._members:  # swapped while providers were asked
+                return everything
+            self._everything, self._made_of = everything, made_of
+        return self._everything
 
     async def _at_provider(self, member: _Member, model: str) -> Choice:
         spec = member.provider.spec
         if model == AUTO:
-            return Choice(tuple(Candidate(spec, card) for card in await member.cards(self._clock)))
-        return Choice((verbatim(spec, member.known, model),))
+            return Choice(Slate(Candidate(spec, card) for card in await member.cards(self._clock)))
+        return Choice(Slate([verbatim(spec, member.known, model)]))
 
-    def _chain(self, chain: Sequence[ChainLink]) -> Choice:
+    def _linked(self, links: Sequence[ChainLink]) -> Slate:
         """The links at configured providers. Raises ProviderNotFound when there are none."""
-        members = [(self._members.get(link.provider), link.model) for link in chain]
+        members = [(self._members.get(link.provider), link.model) for link in links]
         found = [verbatim(each.provider.spec, each.known, model) for each, model in members if each]
         if not found:
-            raise provider_named(chain[0].provider, self._members)
-        return Choice(tuple(found), in_order=True)
+            raise provider_named(links[0].provider, self._members)
+        return Slate(found)
 
     async def _by_name(self, model: str) -> Choice:
         """`provider/model` of a configured provider, or a bare id at any."""
@@ -128,8 +150,8 @@ class ProviderPool:
             cards = await member.cards(self._clock)
             if not cards or rest in {card.id for card in cards}:
                 # A provider that cannot say what it has is taken at the caller's word.
-                return Choice((verbatim(member.provider.spec, cards, rest),))
-        return Choice(bare(model, await self.candidates()))
+                return Choice(Slate([verbatim(member.provider.spec, cards, rest)]))
+        return Choice(Slate(bare(model, await self.candidates())))
 
     def _member(self, name: str) -> _Member:
         try:
@@ -169,12 +191,18 @@ class _Member:
             self._closed = True
             await self.provider.aclose()
 
+    def is_due(self, now: float) -> bool:
+        """Whether its models are to be asked for, before they are known or again."""
+        if self.provider.spec.models:
+            return False
+        return self._asked_at is None or now - self._asked_at >= LISTING_KEPT
+
     async def cards(self, clock: Callable[[], float]) -> tuple[ModelCard, ...]:
         """The models of the row, else those the provider lists, else what was known before."""
         if self.provider.spec.models:
             return self.provider.spec.models
         async with self._asking:
-            if self._asked_at is None or clock() - self._asked_at >= LISTING_KEPT:
+            if self.is_due(clock()):
                 await self._ask()
                 self._asked_at = clock()
         return self.known
@@ -187,7 +215,9 @@ class _Member:
         except (ProviderError, TimeoutError):
             self.known = self.known or tuple(facts.values())
             return
-        self.known = tuple(_merged(card, facts.get(card.id)) for card in listed[:MOST_LISTED])
+        cards = tuple(_merged(card, facts.get(card.id)) for card in listed[:MOST_LISTED])
+        if cards != self.known:  # the same object says that nothing changed
+            self.known = cards
 
 
 def _merged(listed: ModelCard, known: ModelCard | None) -> ModelCard:

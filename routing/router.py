@@ -5,50 +5,61 @@ from __future__ import annotations
 import asyncio
 import random as random_module
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from routing.answers import has_content
+from routing.affinity import thread_of
+from routing.candidate import Candidate
 from routing.config import RoutingConfig
-from routing.errors import (
-    KeyRefused,
-    ProviderError,
-    ProviderNotFound,
-    ProviderTimeout,
-    ProviderUnavailable,
-    RateLimited,
-)
-from routing.fallback import KEY_STATUSES, Course, nobody_ready
+from routing.errors import KeyRefused, ProviderError, ProviderNotFound
+from routing.experience import Experience
+from routing.exploration import explore
+from routing.fallback import Course, nobody_ready
 from routing.fields import forwarded
-from routing.health import Health, RetryBudget
-from routing.naming import Choice
+from routing.health import Health, Key
+from routing.learning import Learning, LearningStore, Outcome
+from routing.meter import Meter, MeteredCall
 from routing.needs import Needs
-from routing.policy import Candidate, Ranked, rank
+from routing.policy import Goal, Ranked, Ranking, rank
 from routing.pool import ProviderPool
 from routing.providers.base import Provider
-from routing.stream import RoutedStream, Stopwatch
-from routing.types import ChatChunk, ChatCompletion, ChatRequest, RouteDecision
+from routing.providers.constrained import ignored_fields
+from routing.reasons import explain
+from routing.retry_budget import RetryBudget
+from routing.stream import RoutedStream
+from routing.turn import Turn
+from routing.types import ChatCompletion, ChatRequest, RouteDecision, TaskClass
+from routing.usage import BudgetExceeded
 
-__all__ = ["ModelRouter", "RoutedStream"]
+__all__ = ["Explanation", "ModelRouter", "RoutedStream"]
 
 T = TypeVar("T")
+Ask = Callable[[Turn], Awaitable[T]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
-    """One attempt: whom to ask for what, and what to let go of afterwards."""
+class Explanation:
+    """How a request would be routed now."""
 
-    provider: Provider
-    candidate: Candidate
-    body: dict[str, Any]
-    decision: RouteDecision
-    deadline: float
-    """On the event loop's clock."""
-    begin_by: float
-    """On the event loop's clock: when an answer must have begun, so that others still can be asked."""
-    resources: AsyncExitStack
+    goal: Goal
+    """What the order is made by."""
+    task: TaskClass
+    candidates: list[Ranked]
+    """All of them, in the order in which they would be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Who is to be asked for one request."""
+
+    request: ChatRequest
+    ranking: Ranking
+    thread: object
+    """What shares its prompt cache."""
+    is_open: bool
+    """Whether the choice was left to the router."""
 
 
 class ModelRouter:
@@ -60,11 +71,16 @@ class ModelRouter:
         *,
         config: RoutingConfig,
         health: Health | None = None,
+        learning: Learning | None = None,
+        meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = random_module.random,
     ) -> None:
-        self._pool, self._config, self._health = pool, config, health or Health()
+        self._pool, self._config = pool, config
+        self._experience = Experience(health, learning, clock)
+        self._health = self._experience.health
+        self._meter = meter
         self._clock, self._sleep, self._random = clock, sleep, random
         self._budget = RetryBudget()
 
@@ -79,7 +95,7 @@ class ModelRouter:
         Raises NoProviderConfigured, NoProviderAvailable, ModelNotFound, ProviderNotFound, Unsupported,
         or the ProviderError that tells most.
         """
-        return await self._route(request, self._ask_whole)
+        return await self._route(request, Turn.whole)
 
     async def stream(self, request: ChatRequest) -> RoutedStream:
         """An answer that has begun: its first text or tool call is there. Close it.
@@ -87,12 +103,25 @@ class ModelRouter:
         Until then other candidates are tried as for `complete`, with the same errors; afterwards a fault
         raises StreamCut from the stream.
         """
-        return await self._route(request, self._ask_stream)
+        return await self._route(request, Turn.stream)
 
-    async def explain(self, request: ChatRequest) -> list[Ranked]:
+    async def explain(self, request: ChatRequest) -> Explanation:
         """All candidates for the request in their order, with the reasons. Asks no model."""
-        _, _, ranked = await self._plan(request)
-        return ranked
+        ranking = (await self._plan(request)).ranking
+        return Explanation(ranking.goal, ranking.task, explain(ranking))
+
+    def report(self, model: RouteDecision | Key, task: TaskClass, outcome: Outcome) -> None:
+        """Learn from something that was found out about an answer; `model` is who gave it."""
+        key = (model.provider, model.model) if isinstance(model, RouteDecision) else model
+        self._experience.learning.report(key, task, outcome)
+
+    async def recall(self, store: LearningStore) -> None:
+        """Go on from what was learned before a restart. Raises what the store raises."""
+        await self._experience.recall(store)
+
+    async def remember(self, store: LearningStore) -> None:
+        """Save what was learned so far. Raises what the store raises."""
+        await self._experience.remember(store)
 
     def status(self) -> dict[str, bool]:
         """For each provider, whether it may be asked now, as far as we know."""
@@ -105,34 +134,40 @@ class ModelRouter:
         Providers to be kept are given as the same objects (`ProviderPool.live`). The others start with a
         clean record, and are closed when their last request is done.
         """
+        before = self._pool.names
         changed = await self._pool.swap(providers)
         self._config = config
-        self._health.forget(changed)
+        self._health.forget(changed.intersection(before))  # of new ones we may know from before a restart
 
-    async def _plan(self, request: ChatRequest) -> tuple[Choice, Needs, list[Ranked]]:
-        choice = await self._pool.resolve(request.model, request.provider, self._config.aliases)
-        needs = Needs.of(request.body, prefers_tools=choice.prefers_tools)
-        ranked = rank(
-            choice.candidates,
-            choice.quality or request.quality,
-            self._health.snapshot(self._clock()),
-            needs,
-            free_only=self._config.router.free_only,
-            in_order=choice.in_order,
+    async def _plan(self, request: ChatRequest) -> _Plan:
+        config, now = self._config, self._clock()
+        choice = await self._pool.resolve(request.model, request.provider, config.aliases, config.groups)
+        strategy = choice.strategy or config.router.strategy
+        by_quality = strategy == "by-quality"
+        thread = thread_of(request.body, request.affinity)
+        ranking = rank(
+            choice.slate,
+            choice.quality or request.quality if strategy == "by-quality" else strategy,
+            self._health.snapshot(now),
+            Needs.of(request.body, prefers_tools=choice.prefers_tools),
+            beliefs=self._experience.learning.beliefs,
+            free_only=config.router.free_only,
+            warm=self._experience.affinity.warm(thread, now) if by_quality else None,
+            random=self._random,
         )
-        return choice, needs, ranked
+        return _Plan(request, ranking, thread, choice.is_open and by_quality)
 
-    async def _route(self, request: ChatRequest, ask: Callable[[_Turn], Awaitable[T]]) -> T:
+    async def _route(self, request: ChatRequest, ask: Ask[T]) -> T:
         """The one retry loop. Raises the error that tells most when nobody answered."""
         start = self._clock()
         deadline = start + self._config.router.timeout
         self._budget.request(start)
-        choice, needs, ranked = await self._plan(request)
+        plan = await self._plan(request)
         course = Course(
-            _worth_asking(ranked),
-            needs,
+            self._worth_asking(plan),
+            plan.ranking.needs,
             self._config,
-            in_order=choice.in_order,
+            in_order=plan.ranking.goal == "in-order",
             deadline=deadline,
             budget=self._budget,
             random=self._random,
@@ -141,28 +176,39 @@ class ModelRouter:
             if (claim := self._health.claim(candidate.key)) == "closed":
                 continue
             try:
-                return await self._attempt(request, candidate, course, deadline, ask, probe=claim == "probe")
+                return await self._attempt(plan, candidate, course, deadline, ask, probe=claim == "probe")
+            except BudgetExceeded as broke:
+                course.run_out_of_money(candidate, broke)
+                continue
             except ProviderError as error:
                 failure = error
             pause = course.fail(candidate, failure, self._clock())
-            self._record(candidate, failure, gave_up=pause is None)
+            cooling = self._config.router.retry_after_seconds
+            self._experience.failed(candidate.key, failure, gave_up=pause is None, cooling=cooling)
             if pause is None:
                 course.check_fallback(failure)
             else:
                 await self._sleep(pause)
-        if course.failed or any(entry.is_ready for entry in ranked):
+        if course.failed or plan.ranking.ready:
             raise course.outcome()
-        raise nobody_ready(ranked)
+        raise nobody_ready(explain(plan.ranking))
+
+    def _worth_asking(self, plan: _Plan) -> list[Candidate]:
+        """Who is ready; when nobody is, who failed lately: there is nothing to lose by asking again."""
+        ranking = plan.ranking
+        if not ranking.ready:
+            waiting = [ranking.slate.candidates[number] for number in ranking.blocked]
+            blocks = [(each, ranking.snapshot.block(each.key)) for each in waiting]
+            return [each for each, block in blocks if block and block.cause == "faults"]
+        candidates = ranking.candidates
+        if plan.is_open:
+            other = explore(ranking, self._config.router.exploration, self._random)
+            if other is not None:
+                candidates.sort(key=lambda each: each is not ranking.slate.candidates[other])
+        return candidates
 
     async def _attempt(
-        self,
-        request: ChatRequest,
-        candidate: Candidate,
-        course: Course,
-        deadline: float,
-        ask: Callable[[_Turn], Awaitable[T]],
-        *,
-        probe: bool,
+        self, plan: _Plan, candidate: Candidate, course: Course, deadline: float, ask: Ask[T], *, probe: bool
     ) -> T:
         """One try at one candidate. Raises ProviderError."""
         async with AsyncExitStack() as resources:
@@ -172,80 +218,36 @@ class ModelRouter:
                 provider = await resources.enter_async_context(self._pool.lease(candidate.spec.name))
             except ProviderNotFound as gone:
                 raise KeyRefused(candidate.spec.name, f"{gone} It was removed just now.") from gone
-            body, dropped = forwarded(request.body, provider.spec.unsupported)
-            prices = candidate.prices
-            decision = RouteDecision(*candidate.key, tuple(course.failed), dropped, *prices)
+            spec, body = provider.spec, plan.request.body
+            ignored = ignored_fields(spec, candidate.card, body)
+            passing, dropped = forwarded(body, spec.unsupported | ignored if ignored else spec.unsupported)
+            task = plan.ranking.task
+            failed, prices = tuple(course.failed), candidate.prices
+            decision = RouteDecision(*candidate.key, failed, dropped, *prices, task=task)
             now, left = asyncio.get_running_loop().time(), deadline - self._clock()
             begin_by = now + (left / 2 if course.others_left else left)
-            return await ask(_Turn(provider, candidate, body, decision, now + left, begin_by, resources))
-
-    async def _ask_whole(self, turn: _Turn) -> ChatCompletion:
-        key, start = turn.candidate.key, self._clock()
-        with _late_is_silent(turn):
-            async with asyncio.timeout_at(turn.begin_by):
-                data = await turn.provider.complete(turn.candidate.card, turn.body, turn.deadline)
-        self._health.answered(key)
-        tokens = (data.get("usage") or {}).get("completion_tokens")
-        self._health.measured(key, latency=self._clock() - start, tokens=tokens)
-        return ChatCompletion(data, turn.decision)
-
-    async def _ask_stream(self, turn: _Turn) -> RoutedStream:
-        watch = Stopwatch(self._health, turn.candidate.key, self._clock)
-        chunks = turn.provider.stream(turn.candidate.card, turn.body, turn.deadline)
-        if isinstance(chunks, AsyncGenerator):
-            turn.resources.push_async_callback(chunks.aclose)
-        held = await _first_words(turn, chunks)
-        watch.began()
-        return RoutedStream(turn.decision, held, chunks, turn.resources.pop_all(), watch)
-
-    def _record(self, candidate: Candidate, error: ProviderError, *, gave_up: bool) -> None:
-        key, now = candidate.key, self._clock()
-        if isinstance(error, RateLimited):
-            named = error.retry_after
-            self._health.limited(
-                key, now, self._config.router.retry_after_seconds if named is None else named
+            prompt = plan.ranking.needs.prompt_tokens
+            self._health.used(candidate.key, self._clock(), prompt)
+            metered = self._metered(provider, candidate, plan)
+            turn = Turn(
+                metered,
+                candidate,
+                passing,
+                decision,
+                now + left,
+                begin_by,
+                plan.ranking.unread(candidate.key),
+                resources,
+                self._health,
+                self._clock,
             )
-        elif isinstance(error, KeyRefused):
-            self._health.refused(key, now, str(error), whole_account=error.status in KEY_STATUSES)
-        elif isinstance(error, ProviderUnavailable):
-            self._health.faulted(key)
-            if gave_up:
-                self._health.gave_up(key, now)
+            answer = await ask(turn)
+        self._experience.affinity.visited(plan.thread, candidate.key, prompt, self._clock())
+        return answer
 
-
-def _worth_asking(ranked: list[Ranked]) -> list[Ranked]:
-    """Who is ready; when nobody is, who failed lately: there is nothing to lose by asking again."""
-    ready = [entry for entry in ranked if entry.is_ready]
-    return ready or [
-        entry for entry in ranked if entry.refusal is None and entry.block and entry.block.cause == "faults"
-    ]
-
-
-async def _first_words(turn: _Turn, chunks: AsyncIterator[ChatChunk]) -> list[ChatChunk]:
-    """The chunks up to the first that says or calls something. Raises ProviderError."""
-    held: list[ChatChunk] = []
-    with _late_is_silent(turn):
-        async with asyncio.timeout_at(turn.begin_by) as limit:
-            async for chunk in chunks:
-                limit.reschedule(turn.deadline)  # it is alive: it may think as long as there is time
-                held.append(chunk)
-                if any(has_content(choice.get("delta") or {}) for choice in _choices(chunk)):
-                    return held
-    if any(choice.get("finish_reason") == "length" for chunk in held for choice in _choices(chunk)):
-        return held  # all its room went into thinking: that is the caller's to see
-    name = turn.candidate.spec.name
-    raise ProviderUnavailable(name, f"{name} sent an empty answer")
-
-
-def _choices(chunk: ChatChunk) -> list[dict[str, Any]]:
-    return chunk.data.get("choices") or []
-
-
-@contextmanager
-def _late_is_silent(turn: _Turn) -> Iterator[None]:
-    """Turns the end of our own patience into ProviderTimeout."""
-    try:
-        yield
-    except TimeoutError as late:
-        name = turn.candidate.name
-        raise ProviderTimeout(turn.candidate.spec.name, f"{name} did not answer in time") from late
+    def _metered(self, provider: Provider, candidate: Candidate, plan: _Plan) -> Provider | MeteredCall:
+        """The provider for one call: with a meter over it if somebody pays."""
+        payer, ranking = plan.request.payer, plan.ranking
+        if self._meter is None or payer is None:
+            return provider
+        return self._meter.over(provider, candidate, payer, ranking.task, ranking.needs)

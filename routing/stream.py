@@ -76,23 +76,29 @@ class RoutedStream:
 class Stopwatch:
     """Times one stream and tells the health record how it goes."""
 
-    def __init__(self, health: Health, key: Key, clock: Callable[[], float]) -> None:
-        self._health, self._key, self._clock = health, key, clock
+    def __init__(self, health: Health, key: Key, clock: Callable[[], float], prompt: int) -> None:
+        """`prompt` tokens are to be read before."""
+        self._health, self._key, self._clock, self._prompt = health, key, clock, prompt
         self._start = clock()
         self._ttft: float | None = None
 
     def began(self) -> None:
         """The first text or tool call is there."""
         self._ttft = self._clock() - self._start
-        self._health.answered(self._key)
+        self._health.answered(self._key, self._start + self._ttft)
 
     def finished(self, usage: Usage | None) -> None:
         """The answer is whole."""
         counted = usage.get("completion_tokens") if usage else None
         tokens = counted if type(counted) is int else None
-        self._health.measured(self._key, ttft=self._ttft, latency=self._clock() - self._start, tokens=tokens)
+        now = self._clock()
+        latency = now - self._start
+        self._health.measured(
+            self._key, now, ttft=self._ttft, latency=latency, tokens=tokens, prompt=self._prompt
+        )
 
     def cut(self) -> None:
         """The answer broke off."""
-        self._health.faulted(self._key)
-        self._health.gave_up(self._key, self._clock())
+        now = self._clock()
+        self._health.faulted(self._key, now)
+        self._health.gave_up(self._key, now)

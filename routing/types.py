@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypedDict
 
 Quality = Literal["fastest", "balanced", "best_quality"]
+TaskClass = Literal["chat", "tools", "long_context", "structured"]
+"""Kinds of request at which the same model may be good or bad."""
 
 
 class FunctionCall(TypedDict):
@@ -40,6 +42,15 @@ class Usage(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class Payer:
+    """On whose account a call is made."""
+
+    principal: str
+    thread_id: str | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One chat completion to be had from any suitable model."""
 
@@ -50,6 +61,10 @@ class ChatRequest:
     provider: str | None = None
     """If given, only this provider is used; there is no fail-over to another."""
     quality: Quality = "balanced"
+    affinity: str | None = None
+    """What it shares the beginning of its prompt with, as a thread's id; None = its first messages tell."""
+    payer: Payer | None = None
+    """Who pays for it; None = nobody: it is neither counted nor held to a budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +89,8 @@ class RouteDecision:
     input_price: float | None = None
     """US dollars per million prompt tokens; None = unknown. Likewise for the answer."""
     output_price: float | None = None
+    task: TaskClass = "chat"
+    """The kind of request it was, for reporting what became of the answer."""
 
     @property
     def name(self) -> str:

@@ -13,6 +13,10 @@ class InvalidArguments(ToolError):
     """The arguments do not fit the tool's schema."""
 
 
+class PassageNotFound(ToolError):
+    """The text to be replaced is not in the file, or not in one place only."""
+
+
 class StaleFile(ToolError):
     """The file is no longer what the effect was planned against: somebody else changed it."""
 

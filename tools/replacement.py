@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from itertools import islice
 
-from tools.errors import ToolError
+from tools.errors import PassageNotFound, ToolError
 
 _FUZZY_LINES = 10_000
 _FUZZY_CHARACTERS = 200
@@ -18,8 +18,8 @@ def replace_passage(content: bytes, old: bytes, new: bytes, *, everywhere: bool 
     """The content with `old` replaced by `new`, and how many times.
 
     Line endings are the file's: in a file of CRLF lines both passages are read as CRLF. Raises
-    ToolError when `old` is not there (naming what comes nearest), or is there more than once and
-    `everywhere` is not set.
+    PassageNotFound when `old` is not there (naming what comes nearest), or is there more than once and
+    `everywhere` is not set; ToolError when there is nothing to replace.
     """
     if not old:
         raise ToolError(
@@ -31,11 +31,11 @@ def replace_passage(content: bytes, old: bytes, new: bytes, *, everywhere: bool 
         wanted = old if end is None else _with_endings(old, end)
         count = content.count(wanted)
         if count > 1 and not everywhere:
-            raise ToolError(_ambiguous(content, wanted, count))
+            raise PassageNotFound(_ambiguous(content, wanted, count))
         if count:
             replacement = new if end is None else _with_endings(new, end)
             return content.replace(wanted, replacement), count
-    raise ToolError(_not_found(content, old))
+    raise PassageNotFound(_not_found(content, old))
 
 
 def _line_endings(content: bytes) -> tuple[bytes | None, ...]:

@@ -5,30 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Literal
 
 from rich.box import SIMPLE
 from rich.table import Table
 
+from agent_service.api.route import RouteCandidate, example_request
 from agent_service.cli.conversation import write_json
 from agent_service.cli.start import Start
 from agent_service.cli.terminal import Terminal, printable
+from agent_service.keys.reading import joined_accounts
 from agent_service.local_model import embedded_provider
 from agent_service.model_pool import ModelPool, make_provider
-from routing.policy import Candidate, Ranked
-from routing.types import ChatRequest
+from routing.candidate import Candidate
+from routing.policy import Ranked
 
 Quality = Literal["fastest", "balanced", "best_quality"]
-_ANY_TOOL = {"type": "function", "function": {"name": "read_file", "parameters": {"type": "object"}}}
-"""An agent's request always brings tools; one stands for all."""
 
 
 @asynccontextmanager
 async def open_models(start: Start) -> AsyncIterator[ModelPool]:
     """The models that a service would have. Raises NoProviderConfigured if there are none."""
     settings, environ = start.settings, start.environ
+    joined = await joined_accounts(settings, environ)
     async with ModelPool(
-        start.routing,
+        joined.config,
+        restricted=joined.restricted,
         own_port=settings.server.port,
         ollama_host=environ.get("OLLAMA_HOST"),
         embedded=lambda: embedded_provider(settings.data_dir, environ, make_provider),
@@ -45,16 +47,16 @@ async def candidates(start: Start) -> tuple[Candidate, ...]:
 
 async def ranking(start: Start, task: str, quality: Quality) -> list[Ranked]:
     """All candidates in the order in which the agent would ask them. Raises NoProviderConfigured."""
-    body = {"messages": [{"role": "user", "content": task}], "tools": [_ANY_TOOL]}
     async with open_models(start) as models:
-        return await models.router.explain(ChatRequest(body=body, quality=quality))
+        explanation = await models.router.explain(example_request(task, quality, tools=True))
+    return explanation.candidates
 
 
 def show_models(start: Start, task: str | None, quality: Quality, *, as_json: bool) -> None:
     """Print the candidates, with the reasons when there is a task."""
     ranked = asyncio.run(ranking(start, task or "", quality))
     if as_json:
-        write_json([_row(entry, place) for place, entry in enumerate(ranked, 1)])
+        write_json([RouteCandidate.of(entry, place).model_dump() for place, entry in enumerate(ranked, 1)])
         return
     terminal = Terminal()
     table = Table(box=SIMPLE if terminal.live else None, show_edge=False, pad_edge=False)
@@ -66,15 +68,10 @@ def show_models(start: Start, task: str | None, quality: Quality, *, as_json: bo
     for entry in ranked:
         cells = [printable(entry.candidate.name), *_facts(entry)]
         style = "" if entry.is_ready else "dim"
-        table.add_row(*cells, *([_reason(entry, ranked)] if task is not None else []), style=style)
+        table.add_row(*cells, *([entry.reason] if task is not None else []), style=style)
     terminal.console.print(table)
     terminal.gap()
     terminal.line(("price: US dollars per million prompt / answer tokens; answer: expected seconds", "dim"))
-
-
-def _reason(entry: Ranked, ranked: list[Ranked]) -> str:
-    """Why it stands there; the best of one is praised for nothing."""
-    return "the only one" if len(ranked) == 1 and entry.is_ready else entry.reason
 
 
 def _facts(entry: Ranked) -> tuple[str, str, str, str]:
@@ -97,19 +94,3 @@ def _size(tokens: int | None) -> str:
     if tokens is None:
         return "?"
     return f"{tokens / 1e6:.1f}M" if tokens >= 1_000_000 else f"{round(tokens / 1000)}k"
-
-
-def _row(entry: Ranked, place: int) -> dict[str, Any]:
-    card = entry.candidate.card
-    return {
-        "place": place,
-        "provider": entry.candidate.spec.name,
-        "model": card.id,
-        "quality": card.quality,
-        "context_window": card.context_window,
-        "input_price": entry.candidate.prices[0],
-        "output_price": entry.candidate.prices[1],
-        "expected_seconds": round(entry.scores.seconds, 2),
-        "ready": entry.is_ready,
-        "reason": entry.reason,
-    }

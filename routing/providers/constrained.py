@@ -25,6 +25,8 @@ from routing.providers.transcript import FINISH, plain_messages
 from routing.types import ChatChunk
 
 _FOR_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
+_TAKEN = frozenset({*_FOR_TOOLS, "messages", "max_tokens", "max_completion_tokens", "stream_options"})
+"""The fields of a request that a constrained step is made from; sampling is greedy whatever is asked for."""
 
 
 class ConstrainedProvider:
@@ -79,7 +81,7 @@ class ConstrainedProvider:
             yield chunk
 
     def _applies(self, card: ModelCard, body: Mapping[str, Any]) -> bool:
-        return bool(body.get("tools")) and (card.tool_calling or self.spec.tool_calling) == "constrained"
+        return _applies(self.spec, card, body)
 
     def _translated(self, completion: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
         """The model's action as an ordinary answer."""
@@ -102,6 +104,17 @@ class ConstrainedProvider:
         else:
             raise ProviderUnavailable(name, f"{name} called a tool that was not offered")
         return {**completion, "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+
+
+def ignored_fields(spec: ProviderSpec, card: ModelCard, body: Mapping[str, Any]) -> frozenset[str]:
+    """The fields of the request that do not reach the model because its steps are held to a schema."""
+    if not _applies(spec, card, body) or body.get("tool_choice") == "none":
+        return frozenset()
+    return frozenset(body).difference(_TAKEN)
+
+
+def _applies(spec: ProviderSpec, card: ModelCard, body: Mapping[str, Any]) -> bool:
+    return bool(body.get("tools")) and (card.tool_calling or spec.tool_calling) == "constrained"
 
 
 @dataclass(frozen=True, slots=True)

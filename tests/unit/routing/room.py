@@ -146,20 +146,21 @@ class Room:
     pool: ProviderPool
     health: Health
     clock: Clock
+    config: RoutingConfig
 
 
 def room(*providers: Memory, config: RoutingConfig | None = None) -> Room:
-    clock, health = Clock(), Health()
+    clock, health, config = Clock(), Health(), config or RoutingConfig()
     pool = ProviderPool(providers, clock=clock)
     router = ModelRouter(
         pool,
-        config=config or RoutingConfig(),
+        config=config,
         health=health,
         clock=clock,
         sleep=clock.sleep,
         random=lambda: 1.0,
     )
-    return Room(router, pool, health, clock)
+    return Room(router, pool, health, clock, config)
 
 
 def ask(**fields: Any) -> ChatRequest:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.errors import (
+    ContentRefused,
     ContextTooLong,
     KeyRefused,
     ProviderError,
@@ -55,7 +56,9 @@ def test_a_context_that_is_too_long_is_recognised_in_many_words(status: int, bod
         (400, error("API key not valid. Please pass a valid API key."), KeyRefused),
         (400, error("gone", code="model_decommissioned"), KeyRefused),
         (400, error("temperature: must be at most 2"), RequestRejected),
-        (400, error("content was flagged", code="content_policy_violation"), RequestRejected),
+        (400, error("content was flagged", code="content_policy_violation"), ContentRefused),
+        (400, {"error": {"message": "filtered", "code": "content_filter", "innererror": {}}}, ContentRefused),
+        (403, error("flagged", code="moderation_blocked"), ContentRefused),
         (400, "<html>bad request</html>", RequestRejected),
         (401, None, KeyRefused),
         (418, {"error": "I am a teapot"}, RequestRejected),
@@ -113,6 +116,11 @@ def test_any_body_makes_an_error(status: int, body: Any, header: str) -> None:
     fault = from_status("acme", status, {"retry-after": header}, body)
     assert isinstance(fault, ProviderError)
     assert len(str(fault)) < 400
+
+
+def test_a_refusal_inside_an_answer_is_no_outage() -> None:
+    refusal = {"message": "filtered", "code": "content_filter"}
+    assert type(from_error_object("acme", refusal)) is ContentRefused
 
 
 @given(json_values)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from routing.health import FAULTS_BEFORE_COOLING, FIRST_COOLING, LONGEST_LIMIT, PARKED, Health, RetryBudget
+from routing.health import (
+    FAULTS_BEFORE_COOLING,
+    FAULTS_FADE,
+    FIRST_COOLING,
+    LONGEST_LIMIT,
+    PACE_FADES,
+    PARKED,
+    PREFILL_SPEED,
+    USE_FADES,
+    WHOLE_ACCOUNT,
+    Health,
+)
+from routing.retry_budget import RetryBudget
 
 KEY = ("p", "m")
 
@@ -24,8 +36,8 @@ def test_a_snapshot_never_changes() -> None:
 
 def test_averages_follow_the_newest() -> None:
     health = Health()
-    health.measured(KEY, ttft=1.0, latency=2.0, tokens=100)
-    health.measured(KEY, ttft=2.0, latency=4.0, tokens=100)
+    health.measured(KEY, 0, ttft=1.0, latency=2.0, tokens=100)
+    health.measured(KEY, 0, ttft=2.0, latency=4.0, tokens=100)
     vitals = health.snapshot(0).of(KEY)
     assert vitals.ttft == pytest.approx(1.2) and vitals.latency == pytest.approx(2.4)
     assert vitals.speed == pytest.approx(90.0)
@@ -33,8 +45,64 @@ def test_averages_follow_the_newest() -> None:
 
 def test_short_answers_say_nothing_about_speed() -> None:
     health = Health()
-    health.measured(KEY, latency=2.0, tokens=3)
+    health.measured(KEY, 0, latency=2.0, tokens=3)
     assert health.snapshot(0).of(KEY).speed is None
+
+
+def test_a_whole_answer_does_not_count_its_wait_twice() -> None:
+    whole = Health()
+    whole.measured(KEY, 0, latency=3.0, tokens=100)
+    wait, each = whole.snapshot(0).of(KEY).pace(0, ttft=1.5, speed=50.0)
+    assert wait + 100 * each == pytest.approx(3.0)
+    whole.measured(KEY, 0, ttft=1.0, latency=3.0, tokens=100)
+    whole.measured(KEY, 0, latency=3.0, tokens=100)  # the usual wait is known now
+    assert whole.snapshot(0).of(KEY).speed == pytest.approx(39.33, abs=0.01)
+
+
+def test_reading_a_long_prompt_is_not_being_slow() -> None:
+    health = Health()
+    health.measured(KEY, 0, ttft=1.0 + 60_000 / PREFILL_SPEED, latency=31.0, tokens=100, prompt=60_000)
+    assert health.snapshot(0).of(KEY).ttft == pytest.approx(1.0)
+    assert health.snapshot(0).of(KEY).speed == pytest.approx(10.0)
+
+
+def test_old_bad_times_fade_to_what_else_is_known() -> None:
+    health = Health()
+    health.measured(KEY, 0, ttft=9.5, latency=109.5, tokens=100)
+    vitals = health.snapshot(0).of(KEY)
+    assert vitals.pace(0, 1.5, 50.0) == pytest.approx((9.5, 1.0))
+    assert vitals.pace(PACE_FADES, 1.5, 50.0) == pytest.approx((5.5, 0.51))
+    assert vitals.pace(20 * PACE_FADES, 1.5, 50.0) == pytest.approx((1.5, 0.02), abs=1e-3)
+    assert vitals.pace(20 * PACE_FADES, 20.0, 0.5) == pytest.approx((9.5, 1.0))  # good ones stay
+
+
+def test_failures_are_forgiven_in_time() -> None:
+    health = Health()
+    for _ in range(50):
+        health.faulted(KEY, 0)
+    vitals = health.snapshot(0).of(KEY)
+    assert vitals.trust(0) < 0.01
+    assert vitals.trust(FAULTS_FADE) == pytest.approx(0.5, abs=0.01)
+    health.answered(KEY, FAULTS_FADE)
+    assert health.snapshot(0).of(KEY).trust(FAULTS_FADE) == pytest.approx(0.55, abs=0.01)
+
+
+def test_use_counts_what_was_sent_and_what_came_lately() -> None:
+    health = Health()
+    health.used(KEY, 0, 1000)
+    health.measured(KEY, USE_FADES, latency=1.0, tokens=100)
+    vitals = health.snapshot(0).of(KEY)
+    assert vitals.load(USE_FADES) == pytest.approx(600) and vitals.load(2 * USE_FADES) == pytest.approx(300)
+
+
+def test_the_scarcer_allowance_counts_until_it_is_full_again() -> None:
+    health = Health()
+    health.allowed(KEY, 0.9, until=100)
+    health.allowed(("p", WHOLE_ACCOUNT), 0.2, until=50)
+    assert [health.snapshot(now).left(KEY) for now in (0, 60, 100)] == [0.2, 0.9, None]
+    assert health.snapshot(0).left(("p", "other")) == 0.2
+    health.forget({"p"})
+    assert health.snapshot(0).left(KEY) is None
 
 
 def test_repeated_failure_cools_longer_each_time() -> None:
@@ -58,7 +126,7 @@ def test_after_the_rest_one_request_at_a_time_probes() -> None:
     assert health.snapshot(999).block(KEY) is not None
     health.release(KEY)
     assert health.claim(KEY) == "probe"
-    health.answered(KEY)
+    health.answered(KEY, 999)
     health.release(KEY)
     assert health.claim(KEY) == "open"
 

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from routing.config import ModelCard, ProviderSpec
 from routing.errors import (
+    ContentRefused,
     ContextTooLong,
     KeyRefused,
     ProviderError,
@@ -160,7 +161,7 @@ def test_arguments_of_tool_calls_pass_byte_exact(question: Ask) -> None:
         (html(), ProviderUnavailable),
         (empty(), ProviderUnavailable),
         (says(""), ProviderUnavailable),
-        (says("", finish="content_filter"), RequestRejected),
+        (says("", finish="content_filter"), ContentRefused),
         (error_in_200(), ProviderUnavailable),
         (error_in_200(code=429), RateLimited),
         (gzip_bomb(1), ProviderUnavailable),

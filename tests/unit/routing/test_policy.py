@@ -8,10 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from routing.candidate import Candidate
 from routing.config import ModelCard, ProviderSpec
-from routing.health import Health, HealthSnapshot
+from routing.eligibility import doubt, eligible
+from routing.exploration import NOVELTY, REACH, explore
+from routing.health import WHOLE_ACCOUNT, Health, HealthSnapshot
+from routing.learning import Beliefs, Evidence
 from routing.needs import Needs
-from routing.policy import Candidate, eligible, rank
+from routing.policy import Goal, Ranked, Ranking, Warm, rank
+from routing.reasons import explain
+from routing.slate import Slate
 from routing.types import Quality
 
 BLANK = HealthSnapshot()
@@ -22,9 +28,18 @@ def candidate(name: str, *, spec: dict[str, Any] | None = None, **card: Any) -> 
     return Candidate(row, ModelCard(id="m", **card))
 
 
-def order(candidates: list[Candidate], quality: Quality, **more: Any) -> list[str]:
-    more.setdefault("snapshot", BLANK)
-    return [entry.candidate.spec.name for entry in rank(candidates, quality, **more)]
+def explained(
+    candidates: list[Candidate],
+    goal: Goal,
+    snapshot: HealthSnapshot = BLANK,
+    needs: Needs | None = None,
+    **more: Any,
+) -> list[Ranked]:
+    return explain(rank(Slate(candidates), goal, snapshot, needs, **more))
+
+
+def order(candidates: list[Candidate], goal: Goal, **more: Any) -> list[str]:
+    return [entry.candidate.spec.name for entry in explained(candidates, goal, **more)]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +145,7 @@ def test_order(quality: Quality, cards: dict[str, dict[str, Any]], expected: str
 def test_failures_make_slow() -> None:
     health = Health()
     for _ in range(5):
-        health.faulted(("a", "m"))
+        health.faulted(("a", "m"), 0)
     steady = candidate("b", quality=0.5, tokens_per_second=60)
     shaky = candidate("a", quality=0.5, tokens_per_second=90)
     assert order([shaky, steady], "fastest") == ["a", "b"]
@@ -139,7 +154,7 @@ def test_failures_make_slow() -> None:
 
 def test_measured_speed_beats_the_card() -> None:
     health = Health()
-    health.measured(("a", "m"), ttft=0.2, latency=2.2, tokens=2000)
+    health.measured(("a", "m"), 0, ttft=0.2, latency=2.2, tokens=2000)
     told, slow = candidate("b", quality=0.5, tokens_per_second=500), candidate("a", quality=0.5)
     assert order([told, slow], "fastest", snapshot=health.snapshot(0))[0] == "a"
 
@@ -149,7 +164,7 @@ def test_what_may_not_fit_comes_after_what_surely_fits() -> None:
     roomy = candidate("roomy", quality=0.2, context_window=100_000)
     small = candidate("small", quality=0.9, context_window=300)
     needs = Needs(prompt_tokens=1200, least_prompt_tokens=450)
-    ranked = rank([tight, small, roomy], "best_quality", BLANK, needs)
+    ranked = explained([tight, small, roomy], "best_quality", BLANK, needs)
     assert [entry.candidate.spec.name for entry in ranked] == ["roomy", "tight", "small"]
     assert "may be too small" in ranked[1].reason
     assert ranked[2].refusal and not ranked[1].refusal
@@ -157,7 +172,7 @@ def test_what_may_not_fit_comes_after_what_surely_fits() -> None:
 
 def test_a_chain_keeps_its_order() -> None:
     chain = [candidate("z", quality=0.1), candidate("a", quality=0.9), candidate("b", tools=False)]
-    ranked = rank(chain, "best_quality", BLANK, Needs(tools=True), in_order=True)
+    ranked = explained(chain, "in-order", BLANK, Needs(tools=True))
     assert [entry.candidate.spec.name for entry in ranked] == ["z", "a", "b"]
     assert ranked[1].reason == "number 2 of the chain" and ranked[2].reason == "cannot call tools"
 
@@ -172,7 +187,7 @@ def test_everyone_says_why() -> None:
         candidate("cooling", quality=0.99, tools=True),
         candidate("never", quality=0.99, tools=False),
     ]
-    ranked = rank(candidates, "best_quality", health.snapshot(10), Needs(tools=True))
+    ranked = explained(candidates, "best_quality", health.snapshot(10), Needs(tools=True))
     assert [(entry.candidate.spec.name, entry.reason) for entry in ranked] == [
         ("best", "the highest quality: 0.90"),
         ("next", "quality 0.70 against 0.90 of best/m"),
@@ -222,12 +237,153 @@ _quality: st.SearchStrategy[Quality] = st.sampled_from(["fastest", "balanced", "
 def test_rank_is_a_total_order(
     candidates: list[Candidate], quality: Quality, needs: Needs, free_only: bool, random: Any
 ) -> None:
-    ranked = rank(candidates, quality, BLANK, needs, free_only=free_only)
+    ranked = explained(candidates, quality, BLANK, needs, free_only=free_only)
     assert {entry.candidate.key for entry in ranked} == {each.key for each in candidates}
     for entry in ranked:
         assert entry.refusal == eligible(entry.candidate, needs, free_only=free_only)
         assert entry.reason
-    refused = [entry.refusal is not None for entry in ranked]
-    assert refused == sorted(refused)  # nobody who can serve stands behind one who cannot
+    # First the sure, then the doubtful, last who cannot: the columns sort as the words say.
+    groups = [2 if entry.refusal else 1 if doubt(entry.candidate, needs) else 0 for entry in ranked]
+    assert groups == sorted(groups)
     shuffled = random.sample(candidates, len(candidates))
-    assert rank(shuffled, quality, BLANK, needs, free_only=free_only) == ranked
+    assert explained(shuffled, quality, BLANK, needs, free_only=free_only) == ranked
+
+
+# ---- beliefs, caches, allowances --------------------------------------------------------------------
+
+
+def test_what_was_found_out_moves_the_order() -> None:
+    rated, proven = candidate("rated", quality=0.8), candidate("proven", quality=0.7)
+    beliefs = Beliefs({("tools", proven.key): Evidence(good=30.0)})
+    needs = Needs(tools=True)
+    known = [candidate(each.spec.name, quality=each.card.quality, tools=True) for each in (rated, proven)]
+    assert order(known, "best_quality", needs=needs) == ["rated", "proven"]
+    assert order(known, "best_quality", needs=needs, beliefs=beliefs) == ["proven", "rated"]
+    assert order(known, "best_quality", beliefs=beliefs) == ["rated", "proven"]  # other tasks, other beliefs
+
+
+@pytest.mark.parametrize(("better", "first"), [(0.02, "here"), (0.06, "there")])
+def test_a_warm_cache_keeps_a_thread_unless_the_gain_is_larger(better: float, first: str) -> None:
+    both = [candidate("here", quality=0.8), candidate("there", quality=0.8 + better)]
+    needs = Needs(prompt_tokens=20_000)
+    warm = Warm(("here", "m"), 20_000)
+    assert order(both, "best_quality", needs=needs)[0] == "there"
+    assert order(both, "best_quality", needs=needs, warm=warm)[0] == first
+
+
+@pytest.mark.parametrize(("price", "speed", "first"), [(0.4, 50, "here"), (0.05, 900, "there")])
+def test_a_warm_cache_is_worth_its_price(price: float, speed: float, first: str) -> None:
+    here = candidate("here", quality=0.8, input_price=1.0, output_price=1.0)
+    prices: dict[str, Any] = {"input_price": price, "output_price": price}
+    there = candidate("there", quality=0.8, tokens_per_second=speed, **prices)
+    needs = Needs(prompt_tokens=10_000)
+    warm = Warm(("here", "m"), 10_000)
+    assert order([here, there], "balanced", needs=needs)[0] == "there"
+    assert order([here, there], "balanced", needs=needs, warm=warm)[0] == first
+    assert order([here, there], "balanced", needs=needs, warm=Warm(("gone", "m"), 10_000))[0] == "there"
+
+
+def test_the_last_of_a_free_allowance_is_spared_by_balanced() -> None:
+    health = Health()
+    scarce = candidate("scarce", quality=0.8, free=True)
+    cheap = candidate("cheap", quality=0.8, input_price=0.3, output_price=0.6)
+    needs = Needs(prompt_tokens=20_000)
+    health.allowed(("scarce", WHOLE_ACCOUNT), 0.9, until=100)
+    assert order([scarce, cheap], "balanced", needs=needs, snapshot=health.snapshot(0))[0] == "scarce"
+    health.allowed(("scarce", WHOLE_ACCOUNT), 0.1, until=100)
+    ranked = explained([scarce, cheap], "balanced", health.snapshot(0), needs)
+    assert (
+        ranked[0].candidate.spec.name == "cheap" and "its scarce free allowance counted" in ranked[1].reason
+    )
+    assert order([scarce, cheap], "best_quality", needs=needs, snapshot=health.snapshot(0))[0] == "scarce"
+
+
+# ---- exploration ------------------------------------------------------------------------------------
+
+
+def explored(ranking: Ranking, *lots: float, share: float = 0.1) -> str | None:
+    draw = iter(lots)
+    number = explore(ranking, share, lambda: next(draw))
+    return None if number is None else ranking.slate.candidates[number].spec.name
+
+
+def test_exploration_is_a_small_share_and_drawn_by_lot() -> None:
+    slate = Slate([candidate(name, quality=0.9) for name in "abc"])
+    ranking = rank(slate, "best_quality", BLANK)
+    assert explored(ranking, 0.1) is None
+    assert explored(ranking, 0.09, 0.0) == "b" and explored(ranking, 0.09, 0.99) == "c"
+    assert explored(ranking, 0.0, share=0.0) is None
+    health = Health()
+    for name, at in (("b", 100), ("c", 50)):
+        health.measured((name, "m"), at, latency=1.0, tokens=100)
+    known = rank(slate, "fastest", health.snapshot(5000))
+    assert known.candidates[-1].spec.name == "a"
+    assert explored(known, 0.1 * NOVELTY) is None
+    assert explored(known, 0.09 * NOVELTY, 0.0) == "a"  # never timed: more interesting
+    health.measured(("a", "m"), 4999, latency=9.0, tokens=10)
+    known = rank(slate, "best_quality", health.snapshot(5000))
+    assert explored(known, 0.1) is None and explored(known, 0.09, 0.0) == "c"  # unseen for the longest
+    assert explored(rank(Slate([]), "fastest", BLANK), 0.0) is None
+
+
+def test_what_is_never_explored() -> None:
+    health = Health()
+    health.measured(("seen", "m"), 900, latency=1.0, tokens=100)
+    health.limited(("alone", "m"), 900, 500)
+    cheap: dict[str, Any] = {"input_price": 1.0, "output_price": 1.0, "tools": True}
+    slate = Slate(
+        [
+            candidate("best", quality=0.9, **cheap),
+            candidate("seen", quality=0.89, **cheap),
+            candidate("alone", quality=0.89, **cheap),
+            candidate("dearer", quality=0.89, input_price=2.0, output_price=2.0, tools=True),
+            candidate("poor", quality=0.9 - 2 * REACH, **cheap),
+            candidate("unsure", quality=0.89, input_price=1.0, output_price=1.0),
+            candidate("free", quality=0.85, free=True, tools=True),
+        ]
+    )
+    needs = Needs(tools=True, prompt_tokens=5000)
+    ranking = rank(slate, "best_quality", health.snapshot(1000), needs)
+    assert {explored(ranking, 0.0, lot / 100) for lot in range(100)} == {"free"}
+    warm = rank(slate, "best_quality", health.snapshot(1000), needs, warm=Warm(("best", "m"), 5000))
+    assert explored(warm, 0.0) is None  # a thread under way stays where its cache is
+    later = rank(slate, "best_quality", health.snapshot(9000), needs)
+    assert {explored(later, 0.0, lot / 100) for lot in range(100)} == {"free", "alone"}
+    health.measured(("free", "m"), 9000, latency=1.0, tokens=100)
+    health.measured(("alone", "m"), 9000, latency=1.0, tokens=100)
+    last = rank(slate, "best_quality", health.snapshot(9000), needs)
+    assert {explored(last, 0.0, lot / 100) for lot in range(100)} == {"seen"}
+
+
+# ---- the strategies of groups -----------------------------------------------------------------------
+
+
+def test_strategies() -> None:
+    health = Health()
+    health.used(("dear", "m"), 0, 100)
+    health.used(("slow", "m"), 0, 500)
+    able: dict[str, Any] = {"tools": True}
+    group = [
+        candidate("slow", quality=0.2, input_price=1, output_price=1, tokens_per_second=10, **able),
+        candidate("dear", quality=0.9, input_price=9, output_price=9, tokens_per_second=90, **able),
+        candidate("never", tools=False),
+        candidate("idle", quality=0.5, input_price=5, output_price=5, tokens_per_second=50, **able),
+    ]
+    by: dict[Goal, list[str]] = {
+        "in-order": ["slow", "dear", "idle", "never"],
+        "least-cost": ["slow", "idle", "dear", "never"],
+        "latency-based": ["dear", "idle", "slow", "never"],
+        "usage-based": ["idle", "dear", "slow", "never"],
+    }
+    for goal, expected in by.items():
+        ranked = explained(group, goal, health.snapshot(0), Needs(tools=True))
+        assert [entry.candidate.spec.name for entry in ranked] == expected
+        assert all(entry.reason for entry in ranked)
+
+
+def test_simple_shuffle_goes_by_lot() -> None:
+    slate = Slate([candidate(name) for name in "abc"])
+    lots = iter([0.5, 0.1, 0.9])
+    ranking = rank(slate, "simple-shuffle", BLANK, random=lambda: next(lots))
+    assert [each.spec.name for each in ranking.candidates] == ["b", "a", "c"]
+    assert "lot" in explain(ranking)[0].reason

@@ -58,7 +58,7 @@ def test_a_bare_id_with_a_slash() -> None:
 def test_an_alias_comes_first_and_keeps_its_order() -> None:
     chain = [ChainLink(provider="openai", model="x"), ChainLink(provider="gone", model="y")]
     choice = resolve(two(), "shared", shared=[*chain, ChainLink(provider="groq", model="llama")])
-    assert names(choice) == ["openai/x", "groq/llama"] and choice.in_order
+    assert names(choice) == ["openai/x", "groq/llama"] and choice.strategy == "in-order"
     with pytest.raises(ProviderNotFound, match="gone"):
         resolve(two(), "shared", shared=chain[1:])
 
@@ -74,7 +74,7 @@ def test_an_alias_comes_first_and_keeps_its_order() -> None:
 )
 def test_built_in_aliases(alias: str, quality: str | None, prefers_tools: bool) -> None:
     choice = resolve(two(), alias)
-    assert len(choice.candidates) == 5 and not choice.in_order
+    assert len(choice.candidates) == 5 and choice.strategy is None and choice.is_open
     assert (choice.quality, choice.prefers_tools) == (quality, prefers_tools)
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from agent_service.api.errors import classify
 from routing.config import ChainLink, FallbackConfig, ModelCard, RouterConfig, RoutingConfig
 from routing.errors import (
+    ContentRefused,
     ContextTooLong,
     KeyRefused,
     NoProviderAvailable,
@@ -359,7 +361,7 @@ def test_all_limited_before_is_told_with_the_wait(answer: Mode) -> None:
     with pytest.raises(RateLimited):
         answer(at)
     at.clock.now += 100
-    with pytest.raises(NoProviderAvailable, match="b/m: left alone for 500 s: rate limit") as caught:
+    with pytest.raises(RateLimited, match="b/m: left alone for 500 s: rate limit") as caught:
         answer(at)
     assert caught.value.retry_after == 500
 
@@ -437,7 +439,7 @@ def test_the_decision_carries_prices(answer: Mode) -> None:
 def test_explain_asks_nobody() -> None:
     a, b = rated("a", 0.5), rated("b", 0.9)
     at = room(a, b)
-    ranked = asyncio.run(at.router.explain(ask()))
+    ranked = asyncio.run(at.router.explain(ask())).candidates
     assert [entry.candidate.name for entry in ranked] == ["b/m", "a/m"]
     assert "0.50 against 0.90 of b/m" in ranked[1].reason
     assert not a.asked and not b.asked
@@ -571,3 +573,79 @@ def test_a_provider_that_left_meanwhile_is_passed_over() -> None:
         assert (await whole(at, ask()))[1].name == "c/m"
 
     asyncio.run(scenario())
+
+
+# ---- the table as a table ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of DESIGN 3.5: how often the same is asked, whether the next is, what is told at the end."""
+
+    fault: ProviderError
+    asked: int
+    next_asked: bool
+    status: int
+    code: str
+    switch: str | None = None
+    """The setting that keeps it from the next."""
+
+
+ROWS = {
+    "408": Row(ProviderTimeout("a", "a answered 408", 408), 4, True, 504, "provider_timeout", "on_error"),
+    "5xx": Row(DOWN, 4, True, 502, "provider_error", "on_error"),
+    "connection": Row(ProviderUnavailable("a", "unreachable"), 4, True, 502, "provider_error", "on_error"),
+    "silence": Row(SILENT, 1, True, 504, "provider_timeout", "on_error"),
+    "429": Row(LIMITED, 1, True, 429, "rate_limited", "on_rate_limit"),
+    "429, 2 s": Row(limited(2), 4, True, 429, "rate_limited", "on_rate_limit"),
+    "429, an hour": Row(limited(3600), 1, True, 429, "rate_limited", "on_rate_limit"),
+    "401": Row(BAD_KEY, 1, True, 502, "provider_refused_key"),
+    "402": Row(KeyRefused("a", "no money", 402), 1, True, 502, "provider_refused_key"),
+    "403": Row(KeyRefused("a", "forbidden", 403), 1, True, 502, "provider_refused_key"),
+    "404": Row(NO_MODEL, 1, True, 502, "provider_refused_key"),
+    "too long": Row(TOO_LONG, 1, True, 400, "context_length_exceeded", "on_context_window"),
+    "422": Row(REJECTED, 1, False, 400, "rejected_by_provider"),
+    "content": Row(ContentRefused("a", "a refuses", 400), 1, False, 400, "content_policy_violation"),
+}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize("switched", ["on", "off"])
+def test_every_cell_of_the_table(answer: Mode, row: Row, switched: str) -> None:
+    fallbacks = FallbackConfig(**{row.switch: switched == "on"} if row.switch else {})
+    a, b = rated("a", 0.9, row.fault, context_window=8000), rated("b", 0.8, context_window=9000)
+    at = room(a, b, config=RoutingConfig(fallbacks=fallbacks))
+    goes_on = row.next_asked and (switched == "on" or row.switch is None)
+    if goes_on:
+        assert answer(at)[1].name == "b/m"
+        assert len(a.asked) == row.asked
+    else:
+        with pytest.raises(RoutingError) as caught:
+            answer(at)
+        assert classify(caught.value) == (row.status, row.code) and not b.asked
+    with pytest.raises(RoutingError) as caught:
+        answer(room(rated("a", 0.9, row.fault, context_window=8000)))
+    assert classify(caught.value) == (row.status, row.code)
+
+
+@pytest.mark.parametrize("named", [30, None])
+def test_while_all_cool_down_requests_are_told_when_to_come_back(answer: Mode, named: float | None) -> None:
+    fault = LIMITED if named is None else limited(3600)
+    at = room(rated("a", 0.9, fault), rated("b", 0.5, KeyRefused("b", "b answered 401", 401)))
+    with pytest.raises(RateLimited):
+        answer(at)
+    at.clock.now += 10
+    with pytest.raises(RateLimited, match="a/m: left alone") as caught:
+        answer(at)
+    assert caught.value.retry_after == (3590 if named else 50) and caught.value.status == 429
+
+
+def test_what_a_constrained_model_does_not_get_is_named(answer: Mode) -> None:
+    a = memory("a", tool_calling="constrained")
+    tool = {"type": "function", "function": {"name": "f"}}
+    sampling = {"temperature": 1, "seed": 3, "max_tokens": 9}
+    _, decision = answer(room(a), body={**sampling, "tools": [tool]})
+    assert decision.dropped == ("seed", "temperature")
+    assert set(a.asked[0][1]) == {"messages", "tools", "max_tokens"}
+    for free in ({}, {"tools": [tool], "tool_choice": "none"}):
+        assert answer(room(a), body={**sampling, **free})[1].dropped == ()

@@ -1,0 +1,52 @@
+"""A model at a provider: the thing that is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from routing.config import ModelCard, ProviderSpec
+from routing.health import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model at a provider."""
+
+    spec: ProviderSpec
+    card: ModelCard
+    key: Key = field(init=False, repr=False, compare=False)
+    """Made once: it is looked up in every request."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", (self.spec.name, self.card.id))
+
+    @property
+    def name(self) -> str:
+        """`provider/model`."""
+        return f"{self.spec.name}/{self.card.id}"
+
+    @property
+    def is_free(self) -> bool:
+        """Whether an answer costs nothing: by its card, its prices, or its provider's tier."""
+        if self.spec.is_local or self.card.free is not None:
+            return self.spec.is_local or bool(self.card.free)
+        prices = (self.card.input_price, self.card.output_price)
+        return prices == (0, 0) or (self.spec.tier == "free" and prices == (None, None))
+
+    @property
+    def is_metered(self) -> bool:
+        """Whether it is free only within somebody's allowance, which can be used up."""
+        return self.is_free and not self.spec.is_local
+
+    @property
+    def prices(self) -> tuple[float | None, float | None]:
+        """US dollars per million prompt and answer tokens; None = unknown."""
+        return (0.0, 0.0) if self.is_free else (self.card.input_price, self.card.output_price)
+
+    @property
+    def takes_tools(self) -> bool | None:
+        """Whether it can call tools; None = not known."""
+        calling = self.card.tool_calling or self.spec.tool_calling
+        if calling != "native":
+            return calling == "constrained"
+        return True if self.card.tool_calling == "native" else self.card.tools

@@ -1,0 +1,53 @@
+"""What the router has seen so far: how models do, how good they are, and where caches are warm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from routing.affinity import Affinity
+from routing.errors import KeyRefused, ProviderError, ProviderUnavailable, RateLimited
+from routing.fallback import KEY_STATUSES
+from routing.health import Health, Key
+from routing.learning import Learning, LearningStore, Lesson
+
+
+class Experience:
+    """One for each router; used from one event loop."""
+
+    def __init__(self, health: Health | None, learning: Learning | None, clock: Callable[[], float]) -> None:
+        self.health, self.learning = health or Health(), learning or Learning()
+        self.affinity = Affinity()
+        self._clock = clock
+
+    def failed(self, key: Key, error: ProviderError, *, gave_up: bool, cooling: float) -> None:
+        """An attempt failed; `cooling` is for a rate limit that names no time of its own, in seconds."""
+        now = self._clock()
+        if isinstance(error, RateLimited):
+            self.health.limited(key, now, cooling if error.retry_after is None else error.retry_after)
+        elif isinstance(error, KeyRefused):
+            self.health.refused(key, now, str(error), whole_account=error.status in KEY_STATUSES)
+        elif isinstance(error, ProviderUnavailable):
+            self.health.faulted(key, now)
+            if gave_up:
+                self.health.gave_up(key, now)
+
+    async def recall(self, store: LearningStore) -> None:
+        """Go on from what was learned before a restart."""
+        lessons, now = list(await store.load()), self._clock()
+        self.learning.take(lessons)
+        for lesson in lessons:
+            if lesson.ttft is not None or lesson.speed is not None:
+                key = (lesson.provider, lesson.model)
+                self.health.recalled(key, now, ttft=lesson.ttft, speed=lesson.speed)
+
+    async def remember(self, store: LearningStore) -> None:
+        """Save what was learned so far."""
+        await store.save(self.lessons())
+
+    def lessons(self) -> list[Lesson]:
+        """What was learned so far; last the models whose answers were checked last."""
+        evidence, snapshot = self.learning.evidence(), self.health.snapshot(self._clock())
+        timed = [key for key, each in snapshot.records.items() if each.ttft or each.speed]
+        keys = dict.fromkeys([*(key for key in timed if key not in evidence), *evidence])
+        found = [(key, snapshot.of(key)) for key in keys]
+        return [Lesson(*key, evidence.get(key, {}), each.ttft, each.speed) for key, each in found]

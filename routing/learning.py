@@ -1,0 +1,244 @@
+"""How good each model turns out to be, by kind of task: a belief that verified outcomes move.
+
+The quality of a card is a prior worth `PRIOR_WEIGHT` observations. Only what was checked counts as evidence:
+a tool call that was valid, an edit that applied, tests that ran, a change that the user kept. The belief is
+the mean of a Beta distribution, and old evidence fades, so that it never freezes.
+
+Evidence is kept per provider, not per model: hosts of the same weights differ in quantisation, template
+and tool parser, and what counts is what came from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, get_args
+
+from routing.health import Key
+from routing.needs import Needs
+from routing.types import TaskClass
+
+Outcome = Literal[
+    "tool_call_valid",
+    "tool_call_invalid",
+    "edit_applied",
+    "edit_missed",
+    "tests_passed",
+    "tests_failed",
+    "change_kept",
+    "change_discarded",
+]
+"""What can be found out about an answer without asking a model."""
+
+LONG_CONTEXT = 40_000
+"""Prompt tokens, estimated cautiously, from which on finding things is what is hard."""
+UNKNOWN_QUALITY = 0.4
+"""Below nine tenths of the rated models in `routing/data`: what nobody rated is rarely the best."""
+PRIOR_WEIGHT = 10.0
+"""Observations that the rating of a card is worth; LiteLLM's adaptive router takes the same."""
+UNKNOWN_WEIGHT = 4.0
+"""The same for UNKNOWN_QUALITY, which is no more than a guess."""
+MEMORY = 100.0
+"""Each observation takes 1/MEMORY from all before it, so this many count at most."""
+MOST_LESSONS = 5000
+"""Models remembered; those touched last stay."""
+_LONGEST_NAME = 256
+_VERSION = 1
+
+_WEIGHTS: Mapping[Outcome, tuple[float, float]] = MappingProxyType(
+    {
+        "tool_call_valid": (0.15, 0.0),
+        "tool_call_invalid": (0.0, 1.0),
+        "edit_applied": (0.3, 0.0),
+        "edit_missed": (0.0, 1.0),
+        "tests_passed": (1.0, 0.0),
+        "tests_failed": (0.0, 1.0),
+        "change_kept": (0.5, 0.0),
+        "change_discarded": (0.0, 0.5),
+    }
+)
+"""Good and bad evidence in each outcome. Even a hopeless model makes four valid calls of five, so a valid one
+says a fifth as much as an invalid one, and less where the model was expected to be good: with f the share
+of failures at quality 0, a success weighs f x Q beside a failure's 1, which leaves a belief that is right
+where it is. A user may discard a good change, so that counts half."""
+
+
+def task_class(needs: Needs) -> TaskClass:
+    """The kind of a request; where several fit, the one that is hardest on a model."""
+    if needs.json_schema:
+        return "structured"
+    if needs.prompt_tokens >= LONG_CONTEXT:
+        return "long_context"
+    return "tools" if needs.tools else "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Verified outcomes, weighed and faded."""
+
+    good: float = 0.0
+    bad: float = 0.0
+
+    def and_(self, outcome: Outcome) -> Evidence:
+        """With one more."""
+        good, bad = _WEIGHTS[outcome]
+        kept = 1 - 1 / MEMORY
+        return Evidence(self.good * kept + good, self.bad * kept + bad)
+
+    def quality(self, prior: float | None) -> float:
+        """The posterior mean, 0..1, for a card that says `prior`; None = nobody rated it."""
+        mean, weight = (UNKNOWN_QUALITY, UNKNOWN_WEIGHT) if prior is None else (prior, PRIOR_WEIGHT)
+        return (mean * weight + self.good) / (weight + self.good + self.bad)
+
+
+_NONE = Evidence()
+
+
+@dataclass(frozen=True, slots=True)
+class Beliefs:
+    """All evidence at one moment. Never changes: another object means other beliefs."""
+
+    evidence: Mapping[tuple[TaskClass, Key], Evidence] = field(default_factory=dict)
+
+    def quality(self, task: TaskClass, key: Key, prior: float | None) -> float:
+        """What to expect of a model at such tasks, 0..1."""
+        found = self.evidence.get((task, key))
+        if found is None:
+            return UNKNOWN_QUALITY if prior is None else prior
+        return found.quality(prior)
+
+
+NO_BELIEFS = Beliefs()
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is worth keeping of one model at one provider over a restart."""
+
+    provider: str
+    model: str
+    evidence: Mapping[TaskClass, Evidence] = field(default_factory=dict)
+    ttft: float | None = None
+    """Seconds to the first token; None = not measured. Likewise tokens per second."""
+    speed: float | None = None
+
+
+class LearningStore(Protocol):
+    """Where lessons are kept while nobody runs."""
+
+    async def load(self) -> Iterable[Lesson]:
+        """All that was saved, in any order."""
+        ...
+
+    async def save(self, lessons: Iterable[Lesson]) -> None:
+        """Keep these; each replaces the earlier one of the same provider and model."""
+        ...
+
+
+class MemoryLearningStore:
+    """A store that forgets with the process. Implements `LearningStore`."""
+
+    def __init__(self) -> None:
+        self._lessons: dict[Key, Lesson] = {}
+
+    async def load(self) -> Iterable[Lesson]:
+        """All that was saved."""
+        return tuple(self._lessons.values())
+
+    async def save(self, lessons: Iterable[Lesson]) -> None:
+        """Keep these; each replaces the earlier one of the same provider and model."""
+        self._lessons.update({(each.provider, each.model): each for each in lessons})
+
+
+class Learning:
+    """The beliefs of a router, and how they change. Used from one event loop."""
+
+    def __init__(self) -> None:
+        self._evidence: dict[tuple[TaskClass, Key], Evidence] = {}
+        self._beliefs: Beliefs | None = NO_BELIEFS
+
+    @property
+    def beliefs(self) -> Beliefs:
+        """What is believed now; the same object until something is learned."""
+        if self._beliefs is None:
+            self._beliefs = Beliefs(dict(self._evidence))
+        return self._beliefs
+
+    def report(self, key: Key, task: TaskClass, outcome: Outcome) -> None:
+        """Something was found out about an answer."""
+        place = (task, key)
+        # Taken out and put back at the end, so that the front is what nobody asked for the longest.
+        self._evidence[place] = self._evidence.pop(place, _NONE).and_(outcome)
+        if len(self._evidence) > MOST_LESSONS:
+            del self._evidence[next(iter(self._evidence))]
+        self._beliefs = None
+
+    def take(self, lessons: Iterable[Lesson]) -> None:
+        """Begin with what was learned before."""
+        for lesson in lessons:
+            for task, evidence in lesson.evidence.items():
+                self._evidence[task, (lesson.provider, lesson.model)] = evidence
+        self._beliefs = None
+
+    def evidence(self) -> dict[Key, dict[TaskClass, Evidence]]:
+        """All evidence by model, the latest touched last."""
+        found: dict[Key, dict[TaskClass, Evidence]] = {}
+        for (task, key), evidence in self._evidence.items():
+            found[key] = {**found.pop(key, {}), task: evidence}
+        return found
+
+
+def as_data(lessons: Iterable[Lesson]) -> dict[str, Any]:
+    """Lessons as plain data for JSON; at most `MOST_LESSONS`, the last ones."""
+    rows = [
+        {
+            "provider": lesson.provider,
+            "model": lesson.model,
+            "ttft": lesson.ttft,
+            "speed": lesson.speed,
+            "evidence": {task: [each.good, each.bad] for task, each in lesson.evidence.items()},
+        }
+        for lesson in lessons
+    ]
+    return {"version": _VERSION, "lessons": rows[-MOST_LESSONS:]}
+
+
+def from_data(data: Any) -> list[Lesson]:
+    """Lessons from plain data, whoever wrote it. Raises ValueError when it is not what `as_data` makes."""
+    if not isinstance(data, dict) or data.get("version") != _VERSION:
+        raise ValueError(f"these are no lessons of version {_VERSION}")
+    rows = data.get("lessons")
+    if not isinstance(rows, list) or len(rows) > MOST_LESSONS:
+        raise ValueError(f"a list of at most {MOST_LESSONS:,} lessons is needed")
+    return [_lesson(row) for row in rows]
+
+
+def _lesson(row: Any) -> Lesson:
+    try:
+        evidence = {
+            _one_of(TaskClass, task): Evidence(_amount(good), _amount(bad))
+            for task, (good, bad) in row["evidence"].items()
+        }
+        ttft, speed = (None if row[name] is None else _amount(row[name], 1e6) for name in ("ttft", "speed"))
+        return Lesson(_text(row["provider"]), _text(row["model"]), evidence, ttft, speed or None)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"a lesson lacks what it needs ({type(error).__name__}: {error})") from None
+
+
+def _one_of(kinds: Any, value: Any) -> Any:
+    if value not in get_args(kinds):
+        raise ValueError(f"{str(value)[:40]!r} is none of {', '.join(get_args(kinds))}")
+    return value
+
+
+def _amount(value: Any, most: float = MEMORY) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= most:  # NaN is not within any bounds
+        raise ValueError(f"a number from 0 to {most:g} is needed")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME:
+        raise ValueError(f"a name of 1 to {_LONGEST_NAME} characters is needed")
+    return value

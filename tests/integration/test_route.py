@@ -1,0 +1,142 @@
+"""How a request would be routed, why, and what is told when nobody can serve it just now."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service import RunningService, provider_row
+from tests.upstream import ScriptedUpstream, calls, status
+
+HI = {"messages": [{"role": "user", "content": "hi"}]}
+CHAT = "/v1/chat/completions"
+
+
+def row(upstream: ScriptedUpstream, **card: Any) -> dict[str, Any]:
+    models = [{"id": "m1", "context_window": 1000, "tools": True, **card}]
+    return provider_row(upstream, tier="paid", models=models)
+
+
+def test_every_candidate_is_shown_with_scores_and_reasons(tmp_path: Path) -> None:
+    with ScriptedUpstream([]) as upstream:
+        providers = {
+            "good": row(upstream, quality=0.9, input_price=2, output_price=8),
+            "poor": row(upstream, quality=0.5, input_price=0.1, output_price=0.2),
+            "plain": row(upstream, quality=0.95, tools=False),
+        }
+        with RunningService(tmp_path, providers=providers) as service:
+            wanted = {"task": "fix a bug", "quality": "best_quality", "tools": "true"}
+            answer = service.client.get("/v1/route", params=wanted).raise_for_status().json()
+            assert (answer["ranked_by"], answer["task_class"]) == ("best_quality", "tools")
+            shown = {each["provider"]: each for each in answer["candidates"]}
+            assert list(shown) == ["good", "poor", "plain"]
+            assert shown["good"]["place"] == 1 and shown["good"]["reason"] == "the highest quality: 0.90"
+            assert shown["poor"]["reason"] == "quality 0.50 against 0.90 of good/m1"
+            assert not shown["plain"]["ready"] and shown["plain"]["reason"] == "cannot call tools"
+            assert shown["good"]["expected_cost_usd"] > shown["poor"]["expected_cost_usd"] > 0
+
+            large = service.client.get("/route", params={"task": "x" * 9000, "provider": "good"}).json()
+            assert "window of 1,000 tokens" in large["candidates"][0]["reason"]
+            assert upstream.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("query", "expected", "code"),
+    [
+        ({"quality": "cheap"}, 422, "invalid_request"),
+        ({"tools": "perhaps"}, 422, "invalid_request"),
+        ({"task": "x" * 20_001}, 422, "invalid_request"),
+        ({"model": "up1/nobody"}, 404, "model_not_found"),
+        ({"provider": "up9"}, 404, "provider_not_found"),
+    ],
+)
+def test_questions_that_make_no_sense(
+    tmp_path: Path, query: dict[str, str], expected: int, code: str
+) -> None:
+    with ScriptedUpstream([]) as upstream, RunningService(tmp_path, upstream) as service:
+        answer = service.client.get("/v1/route", params=query)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (expected, code)
+
+
+def test_the_answer_is_documented(tmp_path: Path) -> None:
+    with ScriptedUpstream([]) as upstream, RunningService(tmp_path, upstream) as service:
+        described = service.client.get("/openapi.json").json()
+        assert "/v1/route" in described["paths"] and "/route" not in described["paths"]
+        fields = described["components"]["schemas"]["RouteCandidate"]["properties"]
+        assert all(field["description"] for field in fields.values())
+
+
+def test_while_everything_cools_down_the_answer_is_429(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream([status(429, "slow down", retry_after=900), "ok"]) as upstream,
+        RunningService(tmp_path, upstream) as service,
+    ):
+        for _ in range(2):
+            answer = service.client.post(CHAT, json=HI)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limited")
+            assert 890 < int(answer.headers["retry-after"]) <= 900
+        assert len(upstream.bodies) == 1
+        why = service.client.get("/v1/route").json()["candidates"][0]
+        assert not why["ready"] and why["reason"].endswith("s: rate limit")
+
+
+def test_a_refusal_for_content_is_called_by_its_name(tmp_path: Path) -> None:
+    refusal = status(400, "flagged", error_code="content_filter")
+    with (
+        ScriptedUpstream([refusal]) as upstream,
+        ScriptedUpstream(["sure"]) as other,
+        RunningService(tmp_path, upstream, other) as service,
+    ):
+        answer = service.client.post(CHAT, json=HI)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "content_policy_violation")
+        assert "flagged" in answer.json()["error"]["message"] and other.bodies == []
+
+
+def test_sampling_that_a_constrained_model_does_not_get_is_named(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    with ScriptedUpstream([json.dumps({"tool": "f", "arguments": {}})]) as upstream:
+        providers = {"weak": provider_row(upstream, tool_calling="constrained")}
+        with RunningService(tmp_path, providers=providers) as service:
+            answer = service.client.post(CHAT, json={**HI, "tools": [tool], "temperature": 0.7, "top_p": 0.9})
+            assert answer.json()["choices"][0]["finish_reason"] == "tool_calls"
+            assert answer.headers["x-router-dropped"] == "temperature, top_p"
+
+
+@pytest.mark.parametrize(
+    ("call", "approve", "better"),
+    [
+        (("read_file", {"filepath": "a.txt"}), None, True),
+        (("edit_file", {"filepath": "a.txt", "old_text": "sky", "new_text": "sea"}), None, True),
+        (("edit_file", {"filepath": "a.txt", "old_text": "no such words", "new_text": "sea"}), None, False),
+        (("read_file", {"path": "a.txt"}), None, False),
+        (("no_such_tool", {}), None, False),
+        (("write_file", {"filepath": "b.txt", "content": "x"}), "no", False),
+        (("write_file", {"filepath": "b.txt", "content": "x"}), "yes", True),
+        (("edit_file", {"filepath": ".git/config", "old_text": "a", "new_text": "b"}), None, None),
+    ],
+)
+def test_the_agents_calls_teach_how_good_a_model_is(
+    tmp_path: Path, call: tuple[str, dict[str, Any]], approve: str | None, better: bool | None
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "a.txt").write_text("sky")
+    rules: dict[str, Any] = {"agent": {"approvals": {"write_file": "ask"}}} if approve else {}
+    with (
+        ScriptedUpstream([calls((*call, "c1")), "done"]) as upstream,
+        RunningService(tmp_path, upstream, **rules) as service,
+    ):
+        before = service.client.get("/v1/route", params={"tools": "true"}).json()["candidates"][0]
+        first = service.invoke(project_directory=str(project), thread_id="teacher-1").json()
+        if approve:
+            assert first["agent_status"] == "requires_human_input"
+            first = service.resume("teacher-1", "c1", approve).json()
+        assert first["agent_status"] == "completed"
+        after = service.client.get("/v1/route", params={"tools": "true"}).json()["candidates"][0]
+        assert before["quality"] == after["rating"] == 0.5
+        assert (after["quality"] > 0.5) is (better is True)
+        assert (after["quality"] < 0.5) is (better is False)
+        assert service.client.get("/v1/route").json()["candidates"][0]["quality"] == 0.5  # of chats: nothing
