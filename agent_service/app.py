@@ -24,12 +24,17 @@ from agent_service.agent.parts import AgentParts
 from agent_service.agent.retention import Retention
 from agent_service.agent.supervisor import RunSupervisor
 from agent_service.agent.workspace_watch import WorkspaceWatch
-from agent_service.api import agents, chat, service, timeline
+from agent_service.api import agents, chat, providers, route, service, timeline, usage
 from agent_service.api.edge import EdgeConfig, protect
 from agent_service.api.errors import install_error_handlers
 from agent_service.api.services import Services
 from agent_service.config_file import ConfigError
 from agent_service.data_dir import prepare_data_dir
+from agent_service.keys.directory import ProviderAccounts, begin
+from agent_service.keys.master import MasterKeySource
+from agent_service.keys.vault import AccountVault
+from agent_service.ledger.ledger import Ledger, open_ledger
+from agent_service.ledger.lessons import Remembering
 from agent_service.local_model import embedded_provider
 from agent_service.model_pool import ModelPool, make_provider
 from agent_service.notify import Notifier
@@ -39,9 +44,9 @@ from agent_service.settings import (
     default_config_file,
     home_folder,
     load_settings,
-    routing_config,
 )
 from agent_service.watch import watch_file
+from checkpoints.accounts import AccountStore
 from checkpoints.opening import open_database
 from checkpoints.stores import Stores
 from tools.filesystem import edit_file, list_files, read_file, write_file
@@ -64,6 +69,8 @@ class Launch:
     config: Path | None = None
     overrides: Mapping[str, object] = field(default_factory=dict)
     cwd: Path = field(default_factory=Path.cwd)
+    secrets: set[str] = field(default_factory=set, repr=False, compare=False)
+    """The keys of stored accounts are added here, for whoever keeps secrets out of a log."""
 
     def settings(self) -> Settings:
         """The settings as they are now. Raises ConfigError."""
@@ -99,8 +106,9 @@ class Service:
         )
         install_error_handlers(app)
         app.include_router(service.root)
-        for routes in (agents.router, timeline.router, chat.router, service.router):
-            add_with_alias(app, routes)
+        for part in (agents, timeline, chat, route, usage, service):
+            add_with_alias(app, part.router)
+        app.include_router(providers.router, prefix="/api")
         return protect(app, EdgeConfig.from_settings(self.settings.server))
 
     @asynccontextmanager
@@ -116,14 +124,21 @@ class Service:
         database = await stack.enter_async_context(
             open_database(settings.database, synchronous=settings.state.synchronous)
         )
+        ledger = await stack.enter_async_context(open_ledger(database, settings))
+        vault = AccountVault(AccountStore(database), MasterKeySource(data_dir, launch.environ))
+        begun = await begin(vault, settings, launch.environ, launch.secrets)
         models = await stack.enter_async_context(
             ModelPool(
-                routing_config(settings, launch.environ),
+                begun.joined.config,
+                restricted=begun.joined.restricted,
                 own_port=settings.server.port,
                 ollama_host=launch.environ.get("OLLAMA_HOST"),
                 embedded=lambda: embedded_provider(data_dir, launch.environ, make_provider),
+                meter=ledger.meter,
             )
         )
+        await stack.enter_async_context(Remembering(models.router, ledger.lessons))
+        accounts = ProviderAccounts(vault, models, settings, launch.environ, launch.secrets, begun)
         stores = Stores.on(database)
         feed = await stack.enter_async_context(EventFeed(stores.log))
         notifier = await stack.enter_async_context(Notifier(settings.notify, launch.environ))
@@ -140,22 +155,27 @@ class Service:
         )
         retention = Retention(settings.state.keep_checkpoints, settings.state.keep_events_days)
         supervisor = await stack.enter_async_context(RunSupervisor(parts, stores, retention))
-        watching = asyncio.create_task(watch_file(launch.config_file, lambda: self._reload(models)))
+        watching = asyncio.create_task(
+            watch_file(launch.config_file, lambda: self._reload(models, accounts, ledger))
+        )
         stack.callback(watching.cancel)
+        following = asyncio.create_task(accounts.follow())
+        stack.callback(following.cancel)
         agent = CodeAgent(supervisor, stores, feed, watch, self._open_project)
-        return Services(agent, models)
+        return Services(agent, models, ledger, accounts)
 
-    async def _reload(self, models: ModelPool) -> None:
+    async def _reload(self, models: ModelPool, accounts: ProviderAccounts, ledger: Ledger) -> None:
         """Apply a changed file; keep what was, and say why, when it is not valid."""
         try:
             settings = await asyncio.to_thread(self.launch.settings)
-            await models.reconfigure(routing_config(settings, self.launch.environ))
+            await accounts.reconfigure(settings)
         except ConfigError as error:
             logger.error("the changed configuration is not used: %s", error)
             models.report("configuration", f"The changed configuration is not used: {error}")
             return
+        ledger.budgets.settings = settings.budgets
         models.report("configuration", None)
-        logger.info("providers and models were reloaded from %s", self.launch.config_file)
+        logger.info("providers, models and budgets were reloaded from %s", self.launch.config_file)
         if settings.server != self.settings.server or settings.agent != self.settings.agent:
             logger.warning("changes under server and agent are used from the next start on")
 
@@ -222,5 +242,6 @@ def _limits(settings: Settings) -> RunLimits:
         max_run_seconds=agent.max_run_seconds,
         max_tool_calls_per_turn=agent.max_tool_calls_per_turn,
         max_run_tokens=agent.max_run_tokens,
+        max_run_cost_usd=agent.max_run_cost_usd,
         question_expiry_seconds=agent.question_expiry_seconds,
     )

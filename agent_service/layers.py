@@ -14,6 +14,9 @@ from agent_service.config_file import ConfigError, ConfigFile, KeyPath, dotted, 
 ENV_PREFIX = "AGENT_SERVICE_"
 CLIENT_VARIABLES = frozenset({"AGENT_SERVICE_URL", "AGENT_SERVICE_API_KEY"})
 """Read by the command line as a client of a running service; no settings."""
+MASTER_KEY_VARIABLE = "AGENT_SERVICE_MASTER_KEY"
+"""Read where keys are encrypted (`agent_service.keys.master`); no setting, so that no settings hold it."""
+_NO_SETTINGS = CLIENT_VARIABLES | {MASTER_KEY_VARIABLE}
 
 # What Kubernetes sets in every container beside a Service that is named agent-service.
 _SERVICE_DISCOVERY = re.compile(
@@ -37,7 +40,7 @@ class Layers:
         """Lay the `AGENT_SERVICE_*` variables on top. An empty one counts as not set. Raises ConfigError."""
         for name in sorted(environ):
             value = environ[name]
-            if not name.startswith(ENV_PREFIX) or name in CLIENT_VARIABLES or not value:
+            if not name.startswith(ENV_PREFIX) or name in _NO_SETTINGS or not value:
                 continue
             if _SERVICE_DISCOVERY.fullmatch(name) or _SERVICE_DISCOVERY.fullmatch(f"{name}={value}"):
                 continue

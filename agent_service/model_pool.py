@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
@@ -12,6 +12,7 @@ from typing import Self
 from routing.config import ProviderSpec, RoutingConfig
 from routing.detect import detect_local
 from routing.errors import NoProviderConfigured
+from routing.meter import Meter
 from routing.naming import BUILT_IN_ALIASES
 from routing.pool import ProviderPool
 from routing.providers.base import Provider
@@ -39,22 +40,25 @@ class ModelPool:
         self,
         config: RoutingConfig,
         *,
+        restricted: Collection[str] = (),
         own_port: int | None = None,
         ollama_host: str | None = None,
         embedded: Callable[[], Provider | None] = lambda: None,
+        meter: Meter | None = None,
     ) -> None:
-        self._config = config
+        """`restricted` are the providers that are connected to at public addresses only."""
+        self._config, self._restricted = config, frozenset(restricted)
         self._own_port, self._ollama_host = own_port, ollama_host
         self._embedded = embedded
         self._problems: dict[str, str] = {}
         self._resources = AsyncExitStack()
         self._looking = asyncio.Lock()
         self._looked_at: float | None = None
-        self.router = ModelRouter(ProviderPool(), config=config)
+        self.router = ModelRouter(ProviderPool(), config=config, meter=meter)
 
     async def __aenter__(self) -> Self:
         self._resources.push_async_callback(self.router.pool.aclose)
-        await self.reconfigure(self._config)
+        await self.reconfigure(self._config, restricted=self._restricted)
         looking = asyncio.create_task(self._look_in_advance())
         self._resources.callback(looking.cancel)
         return self
@@ -64,11 +68,12 @@ class ModelPool:
     ) -> None:
         await self._resources.aclose()
 
-    async def reconfigure(self, config: RoutingConfig) -> None:
+    async def reconfigure(self, config: RoutingConfig, *, restricted: Collection[str] = ()) -> None:
         """Take another configuration over; requests in flight end as they began."""
-        self._config = config
+        turned = self._restricted.symmetric_difference(restricted)
+        self._config, self._restricted = config, frozenset(restricted)
         self._looked_at = None
-        await self._use(config.providers)
+        await self._use(config.providers, anew=turned)
 
     async def require_any(self) -> None:
         """Look for a model if none is configured. Raises NoProviderConfigured with the ways out."""
@@ -87,7 +92,7 @@ class ModelPool:
     async def check(self, model: str, provider: str | None) -> None:
         """That these names mean something. Raises NoProviderConfigured, ModelNotFound, ProviderNotFound."""
         await self.require_any()
-        await self.router.pool.resolve(model, provider, self._config.aliases)
+        await self.router.pool.resolve(model, provider, self._config.aliases, self._config.groups)
 
     def reachable(self) -> dict[str, bool]:
         """Provider -> usable, as far as is known."""
@@ -109,7 +114,7 @@ class ModelPool:
     async def names(self) -> list[tuple[str, str]]:
         """(name, owner) of every model, as `provider/model`, then of the aliases."""
         candidates = await self.router.pool.candidates()
-        aliases = dict.fromkeys([*self._config.aliases, *BUILT_IN_ALIASES])
+        aliases = dict.fromkeys([*self._config.aliases, *self._config.groups, *BUILT_IN_ALIASES])
         return [
             *((candidate.name, candidate.spec.name) for candidate in candidates),
             *((alias, "alias") for alias in aliases),
@@ -128,18 +133,29 @@ class ModelPool:
                     client, own_port=self._own_port, environ_ollama_host=self._ollama_host
                 )
         embedded = None if found else await asyncio.to_thread(self._embedded)
-        await self._use(found, embedded)
+        if not self._config.providers:
+            await self._use(found, embedded)
+        elif embedded is not None:  # providers were configured while we looked
+            await embedded.aclose()
 
     async def _use(
-        self, specs: tuple[ProviderSpec, ...] | list[ProviderSpec], embedded: Provider | None = None
+        self,
+        specs: Sequence[ProviderSpec],
+        embedded: Provider | None = None,
+        anew: Collection[str] = (),
     ) -> None:
+        """Put these into service, those named in `anew` with new connections in any case."""
         pool = self.router.pool
-        providers = [pool.live(spec) or make_provider(spec) for spec in specs]
+        live = {spec.name: pool.live(spec) for spec in specs if spec.name not in anew}
+        providers = [
+            live.get(spec.name) or make_provider(spec, public_only=spec.name in self._restricted)
+            for spec in specs
+        ]
         if embedded is not None:
             providers.append(embedded)
         await self.router.reconfigure(self._config, providers)
 
 
-def make_provider(spec: ProviderSpec) -> Provider:
+def make_provider(spec: ProviderSpec, *, public_only: bool = False) -> Provider:
     """The provider of one row, with a client of its own; weak models are held to a schema."""
-    return ConstrainedProvider(http_provider(spec, open_client()))
+    return ConstrainedProvider(http_provider(spec, open_client(public_only=public_only)))

@@ -106,6 +106,13 @@ def _configured(name: str, entry: ProviderSettings, environ: Mapping[str, str]) 
         raise ConfigError(f"{where}: {first['msg']}") from None
 
 
+def key_variable(name: str, environ: Mapping[str, str]) -> str | None:
+    """The environment variable that holds the usual key of that provider, if one is set."""
+    known = known_providers().get(name)
+    names = known.env_keys if known else ()
+    return next((each for each in names if environ.get(each, "").strip()), None)
+
+
 def _own_server(name: str, entry: ProviderSettings) -> ProviderSpec:
     if entry.base_url is None:
         raise ConfigError(

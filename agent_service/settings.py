@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -30,7 +31,7 @@ from agent_service.layers import Layers
 from agent_service.principals import LOCAL, AbsolutePath, ApiKey, Principal
 from agent_service.provider_settings import ProviderSettings, configured_specs, specs_from_environment
 from checkpoints.database import Synchronous
-from routing.config import ChainLink, FallbackConfig, RouterConfig, RoutingConfig
+from routing.config import ChainLink, FallbackConfig, ModelGroup, RouterConfig, RoutingConfig
 
 __all__ = ["LOCAL", "ConfigError", "Principal", "Settings", "load_settings", "routing_config"]
 
@@ -137,6 +138,8 @@ class StateSettings(_Section):
     """So many of the newest checkpoints of a thread stay when a run ends and nothing waits; None = all."""
     keep_events_days: int | None = Field(default=30, ge=1)
     """Events older than so many days go; None = none does."""
+    keep_usage_days: int | None = Field(default=400, ge=1)
+    """The same for what calls of models cost."""
 
     @field_validator("url")
     @classmethod
@@ -162,6 +165,8 @@ class AgentSettings(_Section):
     max_run_seconds: float = Field(default=1800, gt=0)
     max_tool_calls_per_turn: int = Field(default=64, gt=0)
     max_run_tokens: int | None = Field(default=None, gt=0)
+    max_run_cost_usd: float | None = Field(default=None, gt=0)
+    """For one instruction, at list prices; models of unknown price count as the usual ones do."""
     approvals: ApprovalRules = Field(default_factory=dict)
     """Tool name -> whether a human is asked first, for all its calls or by path; `*` stands for every tool
     that is not named. Calls without a rule go as their tool's effect suggests."""
@@ -193,6 +198,25 @@ class NotifySettings(_Section):
         return shlex.split(command) or None if isinstance(command, str) else command
 
 
+class BudgetSettings(_Section):
+    """What models may cost, in US dollars at list prices; None = any amount. Days are those of UTC."""
+
+    per_day_usd: float | None = Field(default=None, ge=0)
+    """All calls of a day together."""
+    per_principal_day_usd: float | None = Field(default=None, ge=0)
+    """Each principal's calls of a day."""
+    per_thread_usd: float | None = Field(default=None, ge=0)
+    """All calls of a thread, whenever they are."""
+
+
+class CacheSettings(_Section):
+    """Whether answers to requests with temperature 0, without tools and not streamed, are given again."""
+
+    enabled: bool = False
+    ttl_seconds: float = Field(default=3600, gt=0)
+    """How old they may be."""
+
+
 class Settings(_Section):
     """The whole configuration."""
 
@@ -201,10 +225,14 @@ class Settings(_Section):
     agent: AgentSettings = AgentSettings()
     providers: dict[str, ProviderSettings] = Field(default_factory=dict)
     models: dict[str, tuple[ChainLink, ...]] = Field(default_factory=dict)
-    """Alias -> fallback chain, in order."""
+    """Alias -> fallback chain, in order. `auto` is what requests mean that name no model."""
+    model_groups: dict[str, ModelGroup] = Field(default_factory=dict)
+    """Alias -> models that stand in for each other, and how one of them is chosen."""
     fallbacks: FallbackConfig = FallbackConfig()
     router: RouterConfig = RouterConfig()
     notify: NotifySettings = NotifySettings()
+    budgets: BudgetSettings = BudgetSettings()
+    cache: CacheSettings = CacheSettings()
 
     @field_validator("*", mode="before")
     @classmethod
@@ -219,6 +247,26 @@ class Settings(_Section):
         if not isinstance(value, Mapping):
             return value
         return {name: {} if entry is None else entry for name, entry in value.items()}
+
+    @field_validator("models", "model_groups", mode="before")
+    @classmethod
+    def _right_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        """A chain is a list, a group a mapping, and a name is one of them."""
+        if not isinstance(value, Mapping):
+            return value
+        for name, entry in value.items():
+            if info.field_name == "models" and not (isinstance(entry, list | tuple) and entry):
+                raise ValueError(
+                    f"{name} is no chain; give a list of {{provider: ..., model: ...}}, "
+                    "or put it under model_groups if it has a strategy"
+                )
+            if info.field_name == "model_groups" and not isinstance(entry, Mapping | ModelGroup):
+                raise ValueError(
+                    f"{name} is no group; give `strategy` and `of`, or put it under models if it is a chain"
+                )
+        if twice := value.keys() & info.data.get("models", {}).keys():
+            raise ValueError(f"{min(twice)} is under models, too; keep one")
+        return value
 
     @property
     def data_dir(self) -> Path:
@@ -279,7 +327,11 @@ def routing_config(settings: Settings, environ: Mapping[str, str]) -> RoutingCon
     else:
         providers = specs_from_environment(environ)
     return RoutingConfig(
-        providers=providers, aliases=settings.models, fallbacks=settings.fallbacks, router=settings.router
+        providers=providers,
+        aliases=settings.models,
+        groups=settings.model_groups,
+        fallbacks=settings.fallbacks,
+        router=settings.router,
     )
 
 

@@ -15,7 +15,9 @@ async def watch_file(path: Path, changed: Callable[[], Awaitable[None]]) -> None
     from watchfiles import awatch  # starts a thread: only where there is something to watch
 
     folder, name = path.parent, path.name
-    while not await asyncio.to_thread(folder.is_dir):  # noqa: ASYNC110 - nobody could tell us
-        await asyncio.sleep(LOOK_SECONDS)
+    if not await asyncio.to_thread(folder.is_dir):
+        while not await asyncio.to_thread(path.exists):  # noqa: ASYNC110 - nobody could tell us
+            await asyncio.sleep(LOOK_SECONDS)
+        await changed()
     async for _ in awatch(folder, watch_filter=lambda _, each: Path(each).name == name, recursive=False):
         await changed()

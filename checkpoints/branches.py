@@ -12,15 +12,17 @@ from typing import Any
 
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from sqlalchemy import Select, func, insert, literal, select
+from sqlalchemy import Select, bindparam, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from checkpoints.clock import keep_ahead_of
 from checkpoints.database import Database
 from checkpoints.errors import CheckpointNotFound, ThreadBusy
-from checkpoints.events import EventLog, NewEvent
+from checkpoints.events import EventLog, NewEvent, StoredEvent
 from checkpoints.graph_tables import ROOT, Where, checkpoints
 from checkpoints.graph_writer import GraphWriter, copy_thread
 from checkpoints.idempotency import Finished, reserve
+from checkpoints.journal import EFFECTS, latest_effect
 from checkpoints.leases import check_fence
 from checkpoints.pruning import keep_ancestors
 from checkpoints.questions import find_questions
@@ -36,6 +38,12 @@ Tell = Callable[[bytes], Sequence[NewEvent]]
 """The first events of a fork, from the response that it shows."""
 
 _FORKED = " (fork)"
+_NOTE = (
+    update(checkpoints)
+    .where(checkpoints.c.thread_id == bindparam("fork"), checkpoints.c.namespace == ROOT)
+    .where(checkpoints.c.checkpoint_id == bindparam("id"))
+    .values(metadata=bindparam("details"))
+)
 _ASKED_BY_THE_GRAPH = questions.c.interrupt_id != ""
 
 
@@ -43,17 +51,23 @@ class Branches:
     """Starts branches. Nothing is taken away from the history that they leave."""
 
     def __init__(
-        self, database: Database, serde: SerializerProtocol, clock: Callable[[], float] = time.time
+        self,
+        database: Database,
+        log: EventLog,
+        serde: SerializerProtocol,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._log = EventLog(database, clock)  # nobody listens yet to a thread that is only just made
+        self._log = log
         self._serde = serde
         self._clock = clock
 
-    async def go_back(self, run: Run, checkpoint_id: str) -> None:
+    async def go_back(self, run: Run, checkpoint_id: str, *, files: bool) -> None:
         """Make a copy of the checkpoint the newest one; the run does so once, however often it is told to.
 
-        What was pending there is not pending in the copy. Raises CheckpointNotFound, LeaseLost.
+        What was pending there is not pending in the copy. `files`: they go back, too, so the copy is of the
+        same moment of theirs; whatever takes them there is done after it. Else theirs is the present moment.
+        Raises CheckpointNotFound, LeaseLost.
         """
 
         async def operation(connection: AsyncConnection) -> None:
@@ -72,6 +86,9 @@ class Branches:
                 details = json.loads(row.metadata)
                 body = unpack(self._serde, Stored(row.kind, row.body))
             details |= {"source": "fork", "step": details["step"] + 1, "run_id": run.run_id}
+            if not files:
+                details[EFFECTS] = await latest_effect(connection, run.thread_id)
+            keep_ahead_of((await connection.execute(_head(run.thread_id))).scalar_one())
             name = str(uuid6(clock_seq=details["step"]))
             body |= {"id": name, "ts": datetime.now(UTC).isoformat()}
             kind, packed = pack(*self._serde.dumps_typed(body))
@@ -100,10 +117,10 @@ class Branches:
         CheckpointNotFound, KeyReused.
         """
 
-        async def operation(connection: AsyncConnection) -> Finished | None:
+        async def operation(connection: AsyncConnection) -> tuple[Finished | None, list[StoredEvent]]:
             now = self._clock()
             if new.key and (earlier := await reserve(connection, new.principal, new.key, new.run_id, now)):
-                return earlier
+                return earlier, []
             source = await own_thread(connection, new.principal, source_id)
             if source.status == "running":
                 raise ThreadBusy
@@ -112,12 +129,14 @@ class Branches:
             if head is not None or checkpoint_id is not None:
                 wanted = checkpoint_id or head or ""
                 await keep_ancestors(connection, self._serde, new.thread_id, wanted, pending=wanted == head)
+                await _begin_journal(connection, new.thread_id)
             whole = checkpoint_id in (None, head)
             response = await self._add(connection, new, source, rewrite, whole=whole)
-            await self._log.append(connection, new.thread_id, tell(response))
-            return None
+            return None, await self._log.append(connection, new.thread_id, tell(response))
 
-        return await self._database.write(operation)
+        finished, told = await self._database.write(operation)
+        self._log.announce(told)
+        return finished
 
     async def _add(
         self, connection: AsyncConnection, new: NewRun, source: ThreadRecord, rewrite: Rewrite, *, whole: bool
@@ -171,3 +190,18 @@ def _head(thread_id: str) -> Select[Any]:
     return select(func.max(checkpoints.c.checkpoint_id)).where(
         checkpoints.c.thread_id == thread_id, checkpoints.c.namespace == ROOT
     )
+
+
+async def _begin_journal(connection: AsyncConnection, thread_id: str) -> None:
+    """A fork's own journal is empty: each of its effects will come after all checkpoints that it has now."""
+    query = select(checkpoints.c.checkpoint_id, checkpoints.c.metadata).where(
+        checkpoints.c.thread_id == thread_id, checkpoints.c.namespace == ROOT
+    )
+    found = (await connection.execute(query)).all()
+    with reading(thread_id):
+        noted = [(name, json.loads(details) | {EFFECTS: 0}) for name, details in found]
+    rows = [
+        {"fork": thread_id, "id": name, "details": json.dumps(details, separators=(",", ":"))}
+        for name, details in noted
+    ]
+    await connection.execute(_NOTE, rows)

@@ -10,6 +10,8 @@ import sqlite3
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
+from checkpoints.errors import DatabaseUnusable
+
 _LOCKED = "The database is locked by another program; end that one, or wait for it, then try again."
 _READ_ONLY = "The database is read-only just now; make it writable, then try again."
 _FULL = "The disk of the database is full; make room on it, then try again."
@@ -49,6 +51,16 @@ _BY_SQLSTATE = {
     "XX002": _DAMAGED,
 }
 """By how the SQLSTATE begins: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+
+_LASTING = (_DAMAGED, _UNKNOWN)
+
+
+def passes(error: Exception) -> bool:
+    """Whether the same may succeed later, without anybody changing the program or the data."""
+    if isinstance(error, DatabaseUnusable):
+        return True
+    return isinstance(error, SQLAlchemyError) and diagnose(error) not in _LASTING
 
 
 def diagnose(error: SQLAlchemyError) -> str:

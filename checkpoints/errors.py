@@ -12,6 +12,7 @@ CheckpointError
   LeaseLost              -> stop: somebody else runs this thread now
   StateDamaged           -> restore the database from a backup, or delete the thread
   ThreadNotEmpty         -> copy to a new thread id
+  SealedOtherwise        -> the master key that the stored keys were sealed with
 """
 
 from __future__ import annotations
@@ -50,8 +51,15 @@ class ThreadBusy(CheckpointError):
     retry_after = 2.0
     """Seconds after which a further try makes sense."""
 
-    def __init__(self, message: str = "A run is under way on this thread; wait for it or cancel it.") -> None:
+    def __init__(
+        self,
+        message: str = "A run is under way on this thread; wait for it or cancel it.",
+        *,
+        param: str | None = None,
+    ) -> None:
+        """`param`: the part of the request that says why; see `checkpoints.idempotency`."""
         super().__init__(message)
+        self.param = param
 
 
 class QuestionOpen(CheckpointError):
@@ -112,3 +120,14 @@ class ThreadNotEmpty(CheckpointError):
 
     def __init__(self, thread_id: str) -> None:
         super().__init__(f"Thread {thread_id!r} has checkpoints already; copy to a new thread id.")
+
+
+class SealedOtherwise(CheckpointError):
+    """Stored keys were sealed under a master key that is not at hand."""
+
+    def __init__(self, versions: Sequence[str]) -> None:
+        super().__init__(
+            "The provider keys in the database were encrypted with another master key "
+            f"({', '.join(versions)}); give that one."
+        )
+        self.versions = tuple(versions)

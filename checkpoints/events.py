@@ -6,11 +6,13 @@ hear of it after the commit.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import Row, Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.database import Database
@@ -18,15 +20,19 @@ from checkpoints.tables import events, threads
 
 OUTBOX = "outbox"
 """The channel of the graph to which tasks write what shall be told of them."""
+READERS = 3
+"""How many followers read at the same time: fewer than a database has connections."""
 KEPT_PER_THREAD = 10_000
-"""Events that a thread keeps at least; older ones go, some at a time."""
+"""Of a longer thread the earliest events go, some hundred at a time, whatever their age."""
+FORGOTTEN_AT_ONCE = 500
+"""Events deleted in one transaction because of their age: others want to write too."""
 _SWEEP_EVERY = 256
 
 _TAKE_NUMBERS = (
     update(threads)
     .where(threads.c.thread_id == bindparam("id"))
     .values(last_event=threads.c.last_event + bindparam("count"))
-    .returning(threads.c.last_event)
+    .returning(threads.c.last_event, threads.c.created_at)
 )
 _ADD = insert(events)
 _AFTER = (
@@ -34,6 +40,19 @@ _AFTER = (
     .where(events.c.thread_id == bindparam("id"), events.c.seq > bindparam("after"))
     .order_by(events.c.seq)
     .limit(bindparam("limit"))
+)
+_EARLIEST = (
+    select(events.c.created_at)
+    .where(events.c.thread_id == threads.c.thread_id)
+    .order_by(events.c.seq)
+    .limit(1)
+)
+_BEGUN_BEFORE = select(threads.c.thread_id).where(_EARLIEST.scalar_subquery() < bindparam("moment"))
+_FIRST = select(func.min(events.c.seq)).where(events.c.thread_id == bindparam("id"))
+_FORGET = delete(events).where(
+    events.c.thread_id == bindparam("id"),
+    events.c.seq < _FIRST.scalar_subquery() + bindparam("count"),
+    events.c.created_at < bindparam("moment"),
 )
 
 
@@ -58,6 +77,17 @@ class StoredEvent:
     kind: str
     data: bytes
     """A JSON object."""
+    born: float | None = field(default=None, compare=False)
+    """When its thread was made, if it was stored just now: a deleted thread's name may be taken again."""
+
+
+class Standing(NamedTuple):
+    """How far a thread's events go."""
+
+    last: int
+    """The number of the latest one; 0 where there is none yet."""
+    born: float
+    """When the thread was made."""
 
 
 class EventLog:
@@ -67,6 +97,7 @@ class EventLog:
         self._database = database
         self._clock = clock
         self._listeners: list[Callable[[StoredEvent], None]] = []
+        self._reading = asyncio.Semaphore(READERS)
 
     def listen(self, listener: Callable[[StoredEvent], None]) -> None:
         """Call this with every event that this process stores, once it is committed.
@@ -93,12 +124,13 @@ class EventLog:
         if not new:
             return []
         taken = await connection.execute(_TAKE_NUMBERS, {"id": thread_id, "count": len(new)})
-        last: int | None = taken.scalar_one_or_none()
-        if last is None:
+        row = taken.one_or_none()
+        if row is None:
             return []
+        last: int = row.last_event
         first = last - len(new) + 1
         stored = [
-            StoredEvent(thread_id, seq, each.run_id, each.kind, each.data)
+            StoredEvent(thread_id, seq, each.run_id, each.kind, each.data, row.created_at)
             for seq, each in enumerate(new, first)
         ]
         now = self._clock()
@@ -121,21 +153,56 @@ class EventLog:
 
     async def after(self, thread_id: str, seq: int, limit: int = 500) -> list[StoredEvent]:
         """The first events with a higher number, in order."""
-        async with self._database.read() as connection:
-            rows = await connection.execute(_AFTER, {"id": thread_id, "after": seq, "limit": limit})
-            return [StoredEvent(r.thread_id, r.seq, r.run_id, r.kind, r.data) for r in rows]
+        rows = await self._rows(_AFTER, {"id": thread_id, "after": seq, "limit": limit})
+        return [StoredEvent(r.thread_id, r.seq, r.run_id, r.kind, r.data) for r in rows]
 
-    async def last(self, thread_ids: Sequence[str]) -> dict[str, int]:
-        """The number of each thread's latest event; 0 where there is none yet."""
-        query = select(threads.c.thread_id, threads.c.last_event).where(threads.c.thread_id.in_(thread_ids))
-        async with self._database.read() as connection:
-            return {row.thread_id: row.last_event for row in await connection.execute(query)}
+    async def count(self, thread_id: str, run_id: str, kind: str) -> int:
+        """How many events of that kind a run has told."""
+        of_run = (events.c.thread_id == thread_id, events.c.run_id == run_id, events.c.kind == kind)
+        query = select(func.count()).select_from(events).where(*of_run)
+        (row,) = await self._rows(query)
+        return int(row[0])
+
+    async def last(self, thread_ids: Sequence[str]) -> dict[str, Standing]:
+        """How far the events of each thread go; a thread that is not there is left out."""
+        columns = (threads.c.thread_id, threads.c.last_event, threads.c.created_at)
+        rows = await self._rows(select(*columns).where(threads.c.thread_id.in_(thread_ids)))
+        return {row.thread_id: Standing(row.last_event, row.created_at) for row in rows}
+
+    async def _rows(self, query: Select[Any], values: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+        """What a follower reads. Many come at once, and leave in the middle; neither shall disturb others.
+
+        A query that is cut short costs its connection, so it is brought to its end although nobody waits.
+        """
+
+        async def read() -> Sequence[Row[Any]]:
+            async with self._reading, self._database.read() as connection:
+                rows: Sequence[Row[Any]] = (await connection.execute(query, values or {})).all()
+                return rows
+
+        reading = asyncio.ensure_future(read())
+        reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(reading)
 
     async def forget_before(self, moment: float) -> int:
-        """Delete events older than that (seconds since 1970); how many there were."""
+        """Delete events older than that (seconds since 1970); how many there were.
 
-        async def forget(connection: AsyncConnection) -> int:
-            done = await connection.execute(delete(events).where(events.c.created_at < moment))
-            return done.rowcount
+        One portion after the other. A thread's events are as old as their numbers say, so that a look at its
+        first one tells whether any are to go, and no index has to be kept with every event.
+        """
+        async with self._database.read() as connection:
+            begun = (await connection.execute(_BEGUN_BEFORE, {"moment": moment})).scalars().all()
+        return sum([await self._forget(thread_id, moment) for thread_id in begun])
 
-        return await self._database.write(forget)
+    async def _forget(self, thread_id: str, moment: float) -> int:
+        gone = {"id": thread_id, "moment": moment, "count": FORGOTTEN_AT_ONCE}
+
+        async def portion(connection: AsyncConnection) -> int:
+            return (await connection.execute(_FORGET, gone)).rowcount
+
+        total = 0
+        while done := await self._database.write(portion):
+            total += done
+            if done < FORGOTTEN_AT_ONCE:
+                break
+        return total

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sqlalchemy import (
+    DDL,
     Column,
     Index,
     Integer,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    event,
 )
 
 from checkpoints.columns import key
@@ -83,6 +85,14 @@ items = Table(
     PrimaryKeyConstraint("thread_id", "id"),
 )
 """Long values, elements of lists, and the nodes that hold long lists together; each content once a thread."""
+WHOLE_ROWS = "ALTER TABLE items SET (toast_tuple_target = 8160)"
+"""PostgreSQL would cut a value into pieces as soon as its row has 2 KB, and look up each piece to read it. A
+row that fits a page stays whole; the number is the largest allowed."""
+event.listen(
+    items,
+    "after_create",
+    DDL(WHOLE_ROWS).execute_if(dialect="postgresql"),  # type: ignore[no-untyped-call]
+)
 
 GRAPH_TABLES = (checkpoints, channel_values, writes, items)
 

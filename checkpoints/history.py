@@ -8,14 +8,17 @@ from datetime import datetime
 from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import INTERRUPT
 from sqlalchemy import Row, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.database import Database
 from checkpoints.errors import CheckpointNotFound
 from checkpoints.graph_reader import GraphReader
-from checkpoints.graph_tables import ROOT, Where, checkpoints
+from checkpoints.graph_tables import ROOT, Where, checkpoints, writes
+from checkpoints.journal import EFFECTS
 from checkpoints.pruning import keep_last
+from checkpoints.threads import FINISHED, find_thread
 from checkpoints.values import Stored, reading, unpack
 
 _OF_THREAD = select(checkpoints).where(checkpoints.c.namespace == ROOT)
@@ -35,6 +38,16 @@ class HistoryEntry:
     """Of the list."""
     last: Any
     """The list's last element; None if it is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What else there was at a checkpoint."""
+
+    latest_effect: int | None
+    """The number of the effect that the thread had begun last; None if that was not noted then."""
+    asked: bool
+    """Whether a question was open."""
 
 
 class History:
@@ -59,10 +72,11 @@ class History:
             reader = GraphReader(connection, self._serde, Where(thread_id, ROOT))
             stored = await reader.values({(channel, version) for version in versions})
             ends = dict(zip(stored, await reader.ends(list(stored.values())), strict=True))
-        return [
-            _entry(row, body["ts"], *ends.get((channel, version), (0, None)))
-            for row, body, version in zip(rows, bodies, versions, strict=True)
-        ]
+        with reading(thread_id):
+            return [
+                _entry(row, body["ts"], *ends.get((channel, version), (0, None)))
+                for row, body, version in zip(rows, bodies, versions, strict=True)
+            ]
 
     async def value(self, thread_id: str, checkpoint_id: str, channel: str) -> Any:
         """What a channel held at a checkpoint; None if it was empty. Raises CheckpointNotFound."""
@@ -79,11 +93,36 @@ class History:
             (value,) = await reader.load(list(stored.values())) or [None]
             return value
 
+    async def moment(self, thread_id: str, checkpoint_id: str) -> Moment:
+        """How things stood at a checkpoint. Raises CheckpointNotFound."""
+        query = _OF_THREAD.where(
+            checkpoints.c.thread_id == thread_id, checkpoints.c.checkpoint_id == checkpoint_id
+        )
+        paused = select(writes.c.channel).where(
+            writes.c.thread_id == thread_id,
+            writes.c.namespace == ROOT,
+            writes.c.checkpoint_id == checkpoint_id,
+            writes.c.channel == INTERRUPT,
+        )
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+            if row is None:
+                raise CheckpointNotFound(checkpoint_id)
+            asked = (await connection.execute(paused.limit(1))).first() is not None
+        with reading(thread_id):
+            return Moment(json.loads(row.metadata).get(EFFECTS), asked)
+
     async def keep_last(self, thread_id: str, n: int) -> int:
-        """Delete all but the newest n checkpoints and what these rest on; how many went."""
+        """Delete all but the newest n checkpoints and what these rest on; how many went.
+
+        None go from a thread that runs or waits for an answer.
+        """
         count = select(func.count()).select_from(checkpoints).where(checkpoints.c.thread_id == thread_id)
 
         async def operation(connection: AsyncConnection) -> int:
+            thread = await find_thread(connection, thread_id, lock=True)
+            if thread is None or thread.status not in FINISHED:
+                return 0
             before = (await connection.execute(count)).scalar_one()
             if before <= n:
                 return 0

@@ -54,7 +54,9 @@ async def find_response(
     if row.body_hash != key.body_hash:
         raise KeyReused
     if row.response is None:
-        raise ThreadBusy("This very request is being served; ask again for its response.")
+        raise ThreadBusy(
+            "This very request is being served; ask again for its response.", param="Idempotency-Key"
+        )
     return Finished(row.response)
 
 

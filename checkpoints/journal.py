@@ -11,19 +11,25 @@ import hashlib
 import time
 import zlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.database import Database, Upsert
+from checkpoints.errors import LeaseLost, StateDamaged
 from checkpoints.events import EventLog, NewEvent, StoredEvent
 from checkpoints.leases import check_fence
 from checkpoints.runs import Run
-from checkpoints.tables import blobs, effects
+from checkpoints.tables import blobs, effects, threads
+
+EFFECTS = "effects"
+"""In the metadata of a checkpoint of a run: the `latest_effect` of the thread at that moment. Whatever has a
+higher number was done after it. Older checkpoints have none."""
 
 _KEEP = Upsert(blobs)
+_LATEST = select(func.max(effects.c.seq)).where(effects.c.thread_id == bindparam("thread_id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,17 @@ class EffectRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """What was made of one file over a while, from the first content to the last."""
+
+    path: str
+    before_hash: str | None
+    after_hash: str | None
+    unbroken: bool = True
+    """Each effect found what the one before it had left: nobody else wrote in between."""
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What a thread made of one file, first content to last."""
 
@@ -63,6 +80,11 @@ class Change:
 def content_hash(content: bytes | None) -> str | None:
     """SHA-256 in hex; None for a file that is not there."""
     return None if content is None else hashlib.sha256(content).hexdigest()
+
+
+async def latest_effect(connection: AsyncConnection, thread_id: str) -> int:
+    """The number of the effect that the thread began last; 0 before the first."""
+    return (await connection.execute(_LATEST, {"thread_id": thread_id})).scalar_one() or 0
 
 
 class EffectJournal:
@@ -109,6 +131,16 @@ class EffectJournal:
 
         self._log.announce(await self._database.write(operation))
 
+    async def confirm(self, run: Run) -> None:
+        """To be asked right before the effect is made: a process may have been held up since the intent.
+
+        Raises LeaseLost when somebody else has claimed the thread meanwhile.
+        """
+        query = select(threads.c.fence).where(threads.c.thread_id == run.thread_id)
+        async with self._database.read() as connection:
+            if (await connection.execute(query)).scalar_one_or_none() != run.fence:
+                raise LeaseLost(run.thread_id)
+
     async def finish(
         self,
         run: Run,
@@ -136,24 +168,34 @@ class EffectJournal:
         async with self._database.read() as connection:
             return set((await connection.execute(query)).scalars())
 
-    async def since(
-        self, thread_id: str, answered: Collection[str], *, without: str = ""
-    ) -> list[EffectRecord]:
-        """What was made of each file after the latest effect of these calls, in the order of the first write.
-
-        From the first content since then to the last. Calls whose id begins with `without` do not count.
-        """
-        query = select(effects).where(effects.c.thread_id == thread_id).order_by(effects.c.seq)
+    async def latest_of(self, thread_id: str, tool_call_ids: Collection[str]) -> int:
+        """The number of the latest effect of these calls; 0 if they had none."""
+        query = select(effects.c.tool_call_id, effects.c.seq).where(effects.c.thread_id == thread_id)
         async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
-        start = max((row.seq for row in rows if row.tool_call_id in answered), default=-1)
-        spans: dict[str, EffectRecord] = {}
-        for row in rows:
-            own = bool(without) and row.tool_call_id.startswith(without)
-            if row.seq <= start or row.state != "done" or row.path is None or own:
+            rows = await connection.execute(query)
+            return max((row.seq for row in rows if row.tool_call_id in tool_call_ids), default=0)
+
+    async def since(self, thread_id: str, latest: int, *, without: str = "") -> list[Span]:
+        """What was made of each file after the effect of that number, in the order of the first write.
+
+        Calls whose id begins with `without` do not count.
+        """
+        columns = (effects.c.tool_call_id, effects.c.path, effects.c.before_hash, effects.c.after_hash)
+        query = select(*columns).where(
+            effects.c.thread_id == thread_id,
+            effects.c.seq > latest,
+            effects.c.state == "done",
+            effects.c.path.is_not(None),
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query.order_by(effects.c.seq))).all()
+        spans: dict[str, Span] = {}
+        for call_id, path, before, after in rows:
+            if without and call_id.startswith(without):
                 continue
-            before_hash = spans[row.path].before_hash if row.path in spans else row.before_hash
-            spans[row.path] = EffectRecord("done", row.path, before_hash, row.after_hash, None)
+            span = spans.get(path, Span(path, before, before))
+            unbroken = span.unbroken and span.after_hash == before
+            spans[path] = replace(span, after_hash=after, unbroken=unbroken)
         return list(spans.values())
 
     async def unfinished_paths(self, thread_id: str) -> list[str]:
@@ -164,8 +206,10 @@ class EffectJournal:
         async with self._database.read() as connection:
             return list((await connection.execute(query)).scalars())
 
-    async def contents(self, thread_id: str, record: EffectRecord) -> tuple[bytes | None, bytes | None]:
-        """The contents before and after an effect."""
+    async def contents(
+        self, thread_id: str, record: EffectRecord | Span
+    ) -> tuple[bytes | None, bytes | None]:
+        """The contents before and after."""
         async with self._database.read() as connection:
             return (
                 await self._content(connection, thread_id, record.before_hash),
@@ -200,7 +244,15 @@ class EffectJournal:
         if digest is None:
             return None
         query = select(blobs.c.data).where(blobs.c.thread_id == thread_id, blobs.c.hash == digest)
-        return zlib.decompress((await connection.execute(query)).scalar_one())
+        kept: bytes | None = (await connection.execute(query)).scalar_one_or_none()
+        if kept is None:
+            raise StateDamaged(thread_id, "the content of a file before or after a change is missing")
+        try:
+            return zlib.decompress(kept)
+        except zlib.error:
+            raise StateDamaged(
+                thread_id, "the content of a file before or after a change is damaged"
+            ) from None
 
 
 def _is(thread_id: str, tool_call_id: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

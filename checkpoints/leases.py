@@ -7,6 +7,7 @@ it wakes.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select, update
@@ -31,11 +32,12 @@ _FENCE = (
 )
 _RENEW = (
     update(threads)
-    .where(threads.c.holder == bindparam("me"), threads.c.status == "running")
+    .where(threads.c.thread_id == bindparam("id"), threads.c.fence == bindparam("mine"))
+    .where(threads.c.status == "running")
     .values(lease_until=bindparam("until"))
 )
 _HELD = select(threads.c.thread_id, threads.c.fence, threads.c.cancel_requested).where(
-    threads.c.holder == bindparam("me"), threads.c.status == "running"
+    threads.c.thread_id.in_(bindparam("ids", expanding=True)), threads.c.status == "running"
 )
 
 
@@ -78,34 +80,42 @@ async def claim(database: Database, connection: AsyncConnection, thread: ThreadR
 
 async def release(database: Database, thread_id: str, fence: int) -> None:
     """Let anybody go on with the thread at once; nothing if somebody does already."""
-    given_up = (
-        update(threads)
-        .where(threads.c.thread_id == thread_id, threads.c.fence == fence, threads.c.status == "running")
-        .values(holder=None, lease_until=None)
-    )
-    await database.write(lambda connection: connection.execute(given_up))
+
+    async def released(connection: AsyncConnection) -> None:
+        now = await database.time(connection)
+        row = {"id": thread_id, "mine": fence, "until": now}
+        await connection.execute(_RENEW, row)
+
+    await database.write(released)
 
 
-async def renew(database: Database) -> dict[str, Held]:
-    """Renew the leases of all threads that this process runs, those that ran out unnoticed too.
+async def renew(database: Database, held: Mapping[str, int]) -> dict[str, Held]:
+    """Renew the leases of these threads, each under its fence, those that ran out unnoticed too.
 
-    Gives them by id; a run whose thread is not among them was taken over.
+    Gives those that are still held under it; the others were taken over.
     """
 
     async def renewed(connection: AsyncConnection) -> dict[str, Held]:
         until = await database.time(connection) + LEASE_SECONDS
-        await connection.execute(_RENEW, {"me": this_process(), "until": until})
-        rows = await connection.execute(_HELD, {"me": this_process()})
-        return {row.thread_id: Held(row.fence, row.cancel_requested) for row in rows}
+        rows = [{"id": name, "mine": fence, "until": until} for name, fence in sorted(held.items())]
+        await connection.execute(_RENEW, rows)
+        found = await connection.execute(_HELD, {"ids": list(held)})
+        return {
+            row.thread_id: Held(row.fence, row.cancel_requested)
+            for row in found
+            if row.fence == held[row.thread_id]
+        }
 
-    return await database.write(renewed)
+    return await database.write(renewed) if held else {}
 
 
-async def abandoned_threads(database: Database) -> list[ThreadRecord]:
-    """The threads whose run nobody performs."""
-    of_others = threads.c.holder.is_distinct_from(this_process())
-    query = select(threads).where(threads.c.status == "running", of_others)
+async def abandoned_threads(database: Database, performed: Collection[str] = ()) -> list[ThreadRecord]:
+    """The threads whose run nobody performs; `performed` are those that this process sees to.
+
+    A thread of this process that is not among them was claimed, and then the claim was not heard of.
+    """
+    query = select(threads).where(threads.c.status == "running")
     async with database.read() as connection:
         now = await database.time(connection)
-        held = [ThreadRecord.of(row) for row in await connection.execute(query)]
-    return [each for each in held if each.is_abandoned(now)]
+        running = [ThreadRecord.of(row) for row in await connection.execute(query)]
+    return [each for each in running if each.thread_id not in performed and each.is_abandoned(now)]

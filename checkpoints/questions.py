@@ -35,6 +35,11 @@ class Question:
     expires_at: float | None = None
     """Seconds since 1970; None = it waits for ever."""
 
+    def fate(self, now: float) -> QuestionStatus:
+        """What became of it; an open one whose time is over counts as expired before anybody has noted it."""
+        late = self.status == "open" and self.expires_at is not None and self.expires_at < now
+        return "expired" if late else self.status
+
 
 def _record(row: Row[Any]) -> Question:
     return Question(
@@ -113,7 +118,7 @@ async def settle_question(
 
 async def _any_expired(connection: AsyncConnection, thread_id: str, now: float) -> bool:
     still_open = await find_questions(connection, thread_id, status="open")
-    return any(q.expires_at is not None and q.expires_at < now for q in still_open)
+    return any(q.fate(now) == "expired" for q in still_open)
 
 
 async def close_questions(

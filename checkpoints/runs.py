@@ -134,9 +134,10 @@ class RunStore:
             thread = await own_thread(connection, new.principal, new.thread_id)
             asked = {q.tool_call_id: q for q in await find_questions(connection, new.thread_id)}
             question = asked.get(answer.tool_call_id)
-            if question is None or question.status in ("cancelled", "expired"):
-                still_open = [q.tool_call_id for q in asked.values() if q.status == "open"]
-                raise NotWaiting(answer.tool_call_id, still_open, question.status if question else None)
+            fate = question.fate(self._clock()) if question else None
+            if question is None or fate in ("cancelled", "expired"):
+                still_open = [q.tool_call_id for q in asked.values() if q.fate(self._clock()) == "open"]
+                raise NotWaiting(answer.tool_call_id, still_open, fate)
             if question.status == "answered":
                 return await self._again(connection, thread, question, answer.text), []
             latest = await self._latest(connection, thread)

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ADDRESS_BYTES = 16
-FANOUT = 16
+FANOUT = 8
 """Mean length of a chunk. A version keeps one unfinished chunk per level, a load asks once per level."""
-LONGEST_CHUNK = 64
+LONGEST_CHUNK = 32
 """A chunk ends here in any case: a list of equal elements has no other ends, or only ends."""
 NODE = "node"
 

@@ -31,13 +31,16 @@ from sqlalchemy import Row, Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints import pruning
+from checkpoints.clock import keep_ahead_of
 from checkpoints.database import Database
 from checkpoints.events import OUTBOX, EventLog, NewEvent, StoredEvent
 from checkpoints.graph_reader import GraphReader
-from checkpoints.graph_tables import Where, checkpoints
+from checkpoints.graph_tables import ROOT, Where, checkpoints
 from checkpoints.graph_writer import GraphWriter, copy_thread
+from checkpoints.journal import EFFECTS, latest_effect
 from checkpoints.leases import FENCE, check_fence
 from checkpoints.lineage import trace
+from checkpoints.precedence import Precedence
 from checkpoints.values import (
     Encoder,
     ListMemory,
@@ -71,7 +74,8 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
         super().__init__(serde=serde)
         self._database = database
         self._log = log
-        self._lists = ListMemory()  # shared by the copies that `with_allowlist` makes
+        self._lists = ListMemory()  # this and the next are shared by the copies that `with_allowlist` makes
+        self._precedence = Precedence()
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the newest of its namespace; None if there is none."""
@@ -79,6 +83,7 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
             row = await self._find(connection, config)
             if row is None:
                 return None
+            keep_ahead_of(row.checkpoint_id)
             reader = GraphReader(connection, self.serde, _where(config))
             return await self._tuple(reader, row)
 
@@ -131,8 +136,10 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
                 rows[channel] = Stored(list_kind(values[channel]), lists[channel].folded.root)
             await writer.add_items(encoder.items)
             await writer.put_values({channel: (moved[channel], stored) for channel, stored in rows.items()})
-            await writer.put_checkpoint(row)
+            await writer.put_checkpoint(await _noting_effects(connection, config, row))
 
+        if parent := get_checkpoint_id(config):
+            await self._precedence.written((*where, parent))
         await self._database.write(operation)
         sys.audit("agent_service.checkpoint.stored")
         self._lists.keep(*where, lists)
@@ -177,7 +184,9 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
                 return await self._log.append(connection, where.thread_id, told)
             return []
 
-        stored = await self._database.write(operation)
+        superstep = (*where, str(config["configurable"]["checkpoint_id"]))
+        async with self._precedence.writing(superstep, task_id):
+            stored = await self._database.write(operation)
         sys.audit("agent_service.writes.stored")
         self._log.announce(stored)
 
@@ -338,6 +347,17 @@ async def _check_fence(connection: AsyncConnection, config: RunnableConfig) -> N
     configurable = config["configurable"]
     if (fence := configurable.get(FENCE)) is not None:
         await check_fence(connection, str(configurable["thread_id"]), fence)
+
+
+async def _noting_effects(
+    connection: AsyncConnection, config: RunnableConfig, row: dict[str, Any]
+) -> dict[str, Any]:
+    """The row of a checkpoint, for a run's with how far its thread's effects had come: see `EFFECTS`."""
+    where = _where(config)
+    if config["configurable"].get(FENCE) is None or where.namespace != ROOT:
+        return row
+    details = json.loads(row["metadata"]) | {EFFECTS: await latest_effect(connection, where.thread_id)}
+    return row | {"metadata": json.dumps(details, separators=(",", ":"))}
 
 
 def _where(config: RunnableConfig) -> Where:

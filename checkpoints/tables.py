@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     false,
 )
 
@@ -110,6 +111,7 @@ effects = Table(
     Column("result", Prose),
     Column("created_at", Double, nullable=False),
     Index("effects_by_call", "thread_id", "tool_call_id", unique=True),
+    Index("effects_by_thread", "thread_id", "seq"),
     ForeignKeyConstraint(["thread_id"], ["threads.thread_id"], ondelete="CASCADE"),
 )
 
@@ -140,3 +142,94 @@ idempotency = Table(
     Index("idempotency_by_age", "created_at"),
     Index("idempotency_by_run", "run_id"),
 )
+
+provider_accounts = Table(
+    "provider_accounts",
+    metadata,
+    Column("id", key(32), primary_key=True),
+    Column("provider", key(64), nullable=False),
+    Column("account", key(64), nullable=False),
+    Column("base_url", Text),
+    Column("key_version", String(16)),
+    Column("nonce", LargeBinary),
+    Column("ciphertext", LargeBinary),
+    Column("last4", String(4)),
+    Column("options", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    UniqueConstraint("provider", "account", name="provider_accounts_by_name"),
+)
+"""Accounts at model providers. `key_version`, `nonce` and `ciphertext` are the key as `agent_service.keys`
+sealed it, null for an account that needs none; `last4` is all of it that is ever shown."""
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("call_id", key(32), primary_key=True),
+    Column("day", Integer, nullable=False),
+    Column("principal", key(255), nullable=False),
+    Column("thread_id", key(64)),
+    Column("run_id", key(64)),
+    Column("task", String(32), nullable=False),
+    Column("provider", key(64), nullable=False),
+    Column("account", key(64), nullable=False),
+    Column("model", key(255), nullable=False),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("completion_tokens", Integer, nullable=False),
+    Column("cached_tokens", Integer, nullable=False),
+    Column("reasoning_tokens", Integer, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    Column("cost_usd", Double),
+    Column("latency", Double, nullable=False),
+    Column("ttft", Double),
+    Column("outcome", String(32), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index("usage_by_principal", "principal", "day"),
+    Index("usage_by_day", "day"),
+)
+"""Finished calls of models. `day` counts from 1970 (UTC). Rows outlive their thread: the money is spent."""
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("scope", key(320), nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("spent_usd", Double, nullable=False),
+    PrimaryKeyConstraint("scope", "day"),
+)
+"""What was spent, by whatever a budget can be about; day 0 is for all time. Kept with the rows of `usage`, in
+their transaction."""
+
+budget_holds = Table(
+    "budget_holds",
+    metadata,
+    Column("scope", key(320), nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("call_id", key(32), nullable=False),
+    Column("usd", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    PrimaryKeyConstraint("scope", "day", "call_id"),
+    Index("budget_holds_by_call", "call_id"),
+)
+"""What calls under way may cost."""
+
+router_memory = Table(
+    "router_memory",
+    metadata,
+    Column("key", key(400), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+"""What the router has learned, as JSON: known again after a restart."""
+
+response_cache = Table(
+    "response_cache",
+    metadata,
+    Column("principal", key(255), nullable=False),
+    Column("request_hash", String(64), nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    PrimaryKeyConstraint("principal", "request_hash"),
+    Index("response_cache_by_age", "expires_at"),
+)
+"""Answers to requests that have only one."""

@@ -15,6 +15,9 @@ from checkpoints.graph_tables import GRAPH_TABLES
 from checkpoints.owner import condition
 from checkpoints.tables import blobs, events, idempotency, questions, runs, threads
 
+STRANDED_SECONDS = 600.0
+"""After so long a run is not kept any more for the machine that has its project; see `is_stranded`."""
+
 ThreadStatus = Literal["idle", "running", "requires_human_input", "error"]
 FINISHED: tuple[ThreadStatus, ...] = ("idle", "error")
 """Of threads on which nothing goes on and nothing waits."""
@@ -48,6 +51,10 @@ class ThreadRecord:
     def row(self) -> dict[str, Any]:
         """For the table."""
         return asdict(self)
+
+    def is_stranded(self, now: float) -> bool:
+        """Whether nobody has performed its run for so long that nobody will."""
+        return self.is_abandoned(now) and (self.lease_until or 0.0) < now - STRANDED_SECONDS
 
     def is_abandoned(self, now: float) -> bool:
         """Whether nobody performs its run: the holder died, or did not renew its lease in time."""

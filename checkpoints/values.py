@@ -4,14 +4,14 @@ kind       data
 list       the root of a sequence of items (`checkpoints.sequences`)
 snapshot   the same, of a list inside LangGraph's `_DeltaSnapshot`
 item       the address of an item
-other      the serialiser's own type and bytes; `+zlib` when compressed
+other      the serialiser's own type and bytes; `+zlib` when compressed, `+crc` with a checksum after them
 """
 
 from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter, eq, is_
@@ -26,15 +26,28 @@ from checkpoints.errors import StateDamaged
 from checkpoints.sequences import NODE, Folded, address, fold
 
 LIST, SNAPSHOT, ITEM = "list", "snapshot", "item"
-_ZLIB = "+zlib"
+_ZLIB, _CRC = "+zlib", "+crc"
+_MSGPACK = "msgpack"
+_PLAIN = _MSGPACK + _CRC
+_ARRAY, _UINT32, _NIL = b"\xdd", b"\xce", b"\xc0"
+"""Of msgpack: what precedes the four bytes of an array's length, what precedes a number's, and nothing."""
 
 INLINE_BYTES = 256
 """Longer values become items, stored once for the task that wrote them and the channel that holds them."""
 SHORT_LIST = 16
 """A list of no more elements, all of them plain, is one value."""
 _SCALARS = (str, int, float, type(None))
-COMPRESS_BYTES = 512
-"""Shorter data gains too little from compression."""
+COMPRESS_BYTES = 4096
+"""Shorter items stay as they are: a thread is opened by reading thousands of them, and to inflate one of 2 KB
+takes longer than to make a message of it."""
+COMPRESS_ALONE_BYTES = 512
+"""The same of data that is read one row at a time."""
+WORTHWHILE = 2 / 3
+"""What is left of data must be no more than this, or it stays as it is."""
+CHECKSUM_BYTES = 5
+"""A checksum is a CRC-32 in the form of a msgpack number, so that a value with it is msgpack again."""
+_INTACT = 0x2144DF1C
+"""The CRC-32 of whatever ends with the CRC-32, little-endian, of all before: the code's residue."""
 REHASHED = 8
 """So many elements at the end of the part that looks unchanged are serialised again, in case something deep
 inside them was changed in place. LangGraph's nodes must not do that, but to the latest messages some do."""
@@ -80,6 +93,10 @@ class ListMemory:
             self._lists.popitem(last=False)
 
 
+class Changed(Exception):
+    """A row is not what was stored."""
+
+
 class Encoder:
     """Turns values into rows; `items` are the rows that these rest on."""
 
@@ -116,7 +133,7 @@ class Encoder:
     def _item(self, kind: str, data: bytes, known: bytes | None = None) -> bytes:
         name = address(kind, data)
         if name != known and name not in self.items:
-            self.items[name] = pack(kind, data)
+            self.items[name] = pack(kind, data, COMPRESS_BYTES)
         return name
 
 
@@ -165,25 +182,62 @@ def _all_unchanged(objects: list[Any], earlier: Remembered) -> bool:
         return False
 
 
-def pack(kind: str, data: bytes) -> Stored:
-    """The data, compressed where that makes it at least a tenth smaller."""
-    if len(data) >= COMPRESS_BYTES:
+def pack(kind: str, data: bytes, compress: int = COMPRESS_ALONE_BYTES) -> Stored:
+    """The data with a checksum; from `compress` bytes on compressed, if that is worthwhile."""
+    if len(data) >= compress:
         smaller = zlib.compress(data, 1)
-        if len(smaller) < 0.9 * len(data):
+        if len(smaller) <= len(data) * WORTHWHILE:
             return Stored(kind + _ZLIB, smaller)
-    return Stored(kind, data)
+    data += _UINT32
+    return Stored(kind + _CRC, data + zlib.crc32(data).to_bytes(4, "little"))
 
 
-def inflate(stored: Stored) -> Stored:
-    """The row as it was before `pack`."""
-    if stored.kind.endswith(_ZLIB):
-        return Stored(stored.kind.removesuffix(_ZLIB), zlib.decompress(stored.data))
+def check_item(name: bytes, kind: str, data: bytes) -> None:
+    """See that the row of an item is as it was stored. Raises Changed.
+
+    A compressed one is left to zlib, which knows its checksum; without any, it must be what its address says.
+    """
+    if kind.endswith(_CRC):
+        intact = zlib.crc32(data) == _INTACT
+    else:
+        intact = kind.endswith(_ZLIB) or address(kind, data) == name
+    if not intact:
+        raise Changed
+
+
+def inflate(stored: tuple[str, bytes]) -> tuple[str, bytes]:
+    """The serialiser's type and bytes, as they were before `pack`. Call it within `reading`."""
+    kind, data = stored
+    if kind.endswith(_CRC):
+        if zlib.crc32(data) != _INTACT:
+            raise Changed
+        return kind.removesuffix(_CRC), data[:-CHECKSUM_BYTES]
+    if kind.endswith(_ZLIB):
+        return kind.removesuffix(_ZLIB), zlib.decompress(data)
     return stored
 
 
-def unpack(serde: SerializerProtocol, stored: Stored) -> Any:
+def unpack(serde: SerializerProtocol, stored: tuple[str, bytes]) -> Any:
     """The value of a row that stands for itself. Call it within `reading`."""
     return serde.loads_typed(inflate(stored))
+
+
+def unpack_list(serde: SerializerProtocol, stored: Sequence[tuple[str, bytes]]) -> list[Any]:
+    """The values of such rows, all at once: as one msgpack array of values and checksums in turn.
+
+    The bytes of a long list are not even copied one by one. Call it within `reading`.
+    """
+    parts = [_ARRAY + (2 * len(stored)).to_bytes(4, "big")]
+    for each in stored:
+        if each[0] == _PLAIN:
+            parts.append(each[1])
+        else:
+            kind, data = inflate(each)
+            if kind != _MSGPACK:
+                return [unpack(serde, one) for one in stored]
+            parts += data, _NIL
+    found: list[Any] = serde.loads_typed((_MSGPACK, b"".join(parts)))
+    return found[::2]
 
 
 @contextmanager
@@ -205,6 +259,8 @@ def reading(thread_id: str) -> Iterator[None]:
         yield
     except StateDamaged:
         raise
+    except (Changed, zlib.error) as error:
+        raise StateDamaged(thread_id, "a part of it was changed") from error
     except Exception as error:
         raise StateDamaged(thread_id, "a part of it cannot be read") from error
     finally:

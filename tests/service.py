@@ -52,7 +52,10 @@ class RunningService:
         **sections: Any,
     ) -> None:
         providers = {f"up{number}": provider_row(each) for number, each in enumerate(upstreams, 1)}
-        config: dict[str, Any] = {"router": {"detect_local": False, "num_retries": 0}, "providers": providers}
+        config: dict[str, Any] = {
+            "router": {"detect_local": False, "num_retries": 0, "exploration": 0},
+            "providers": providers,
+        }
         for name, section in sections.items():
             config[name] = {**config.get(name, {}), **section}
         self.config_file = home / "config.yaml"

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+from sqlalchemy import literal, select
+from sqlalchemy.exc import SQLAlchemyError
+
 from agent_service import events
 from agent_service.agent.approvals import AnswerUnclear, read_answer
 from agent_service.agent.contract import (
@@ -24,10 +27,11 @@ from agent_service.agent.supervisor import ActiveRun, RunSupervisor
 from agent_service.agent.timeline import Timeline
 from agent_service.agent.withdrawal import withdraw_questions
 from agent_service.agent.workspace_watch import WorkspaceWatch
+from checkpoints.diagnosis import diagnose
 from checkpoints.errors import ThreadBusy, ThreadNotFound
+from checkpoints.events import Standing
 from checkpoints.idempotency import Finished, IdempotencyKey
 from checkpoints.journal import Change
-from checkpoints.owner import is_this_process
 from checkpoints.runs import Answer, NewRun, NewThread
 from checkpoints.stores import Stores
 from checkpoints.threads import ThreadRecord
@@ -38,6 +42,8 @@ CANCEL_SECONDS = 20.0
 """How long a cancel waits for the tools under way."""
 _CANCEL_POLL_SECONDS = 0.5
 TITLE_LENGTH = 80
+TROUBLE_SECONDS = 2.0
+"""A database that has not answered by then is in trouble."""
 
 
 class Caller(Protocol):
@@ -126,9 +132,20 @@ class CodeAgent:
             record, response, response or _response(await self._stores.runs.last_response(thread_id))
         )
 
-    async def last_event(self, thread_id: str) -> int:
-        """The number of the thread's latest event; 0 for one that is not there yet."""
-        return (await self._stores.log.last([thread_id])).get(thread_id, 0)
+    async def trouble(self) -> str | None:
+        """What is wrong with the database, in a sentence; None when it can be read."""
+        try:
+            async with asyncio.timeout(TROUBLE_SECONDS), self._stores.database.read() as connection:
+                await connection.execute(select(literal(1)))
+        except TimeoutError:
+            return "The database does not answer; see that its server runs."
+        except SQLAlchemyError as error:
+            return diagnose(error)
+        return None
+
+    async def standing(self, thread_id: str) -> Standing | None:
+        """How far the thread's events go; None for one that is not there yet."""
+        return (await self._stores.log.last([thread_id])).get(thread_id)
 
     @asynccontextmanager
     async def watching(self, principal: str, thread_id: str) -> AsyncIterator[None]:
@@ -163,6 +180,7 @@ class CodeAgent:
     async def delete(self, caller: Caller, thread_id: str) -> None:
         """Delete a thread and all that is kept of it. Raises ThreadNotFound, ThreadBusy."""
         await self._stores.threads.forget(caller.name, thread_id)
+        self.feed.end(thread_id)
 
     async def changes(self, caller: Caller, thread_id: str) -> list[Change]:
         """What the thread made of the project's files so far. Raises ThreadNotFound."""
@@ -182,13 +200,12 @@ class CodeAgent:
                 await withdraw_questions(self._stores.questions, caller.name, thread_id, "cancelled")
             elif record.status != "running":
                 return await self.thread(caller, thread_id)
-            elif active is not None:
+            elif active is not None and active.task is not None:
                 active.stop.set(RunCancelled())
-                await asyncio.wait({active.response}, timeout=_CANCEL_POLL_SECONDS)
-            elif not is_this_process(record.holder):
+                await asyncio.wait({active.task}, timeout=_CANCEL_POLL_SECONDS)
+            else:  # another process runs it, or soon one will
                 await self._stores.threads.request_cancel(caller.name, thread_id)
                 await asyncio.sleep(_CANCEL_POLL_SECONDS)
-            await asyncio.sleep(0)
         raise ThreadBusy("The run stops as soon as the tool call under way is finished.")
 
     def drain(self) -> None:

@@ -210,6 +210,9 @@ class RewindResponse(CodeAgentResponse):
     """Files that are as they were then again."""
     kept: list[KeptFile] = Field(default_factory=list)
     """Files that were left as they are."""
+    notes: list[str] = Field(default_factory=list)
+    """About questions: that those which were open are withdrawn, and that one of that moment is not asked
+    again by itself; a sentence each."""
 
 
 class HistoryCheckpoint(Documented):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,10 +25,16 @@ from tools.human import HumanRequest
 from tools.paths import normalise
 from tools.tool import Effect, ExternalEffect, Planned, ToolCall, ToolContext, ToolResult
 
+logger = logging.getLogger(__name__)
+
 OUTCOME_UNKNOWN = (
     "the service stopped while this was being done, so its outcome is unknown. It was not done again; "
     "check before you repeat it."
 )
+
+
+class RefusedByHuman(ToolError):
+    """A human said no to what was proposed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ class EffectRunner:
         if verdict.rule == "ask" or self._refusals.concern(path):
             self._ask_approval(call, call_id, planned)
         # Once begun it is brought to its end, also when the run is cancelled meanwhile.
-        return await asyncio.shield(self._commit(planned, call_id))
+        return await asyncio.shield(self._commit(planned, call_id, call.tool.name))
 
     async def _refuse_stale(self, call: ToolCall, call_id: str, path: str, present: bytes | None) -> None:
         """Raises StaleFile when that is not what was seen last at the path."""
@@ -114,12 +121,13 @@ class EffectRunner:
                 "the file was changed after the human saw this proposal; read it and propose again"
             )
 
-    async def _commit(self, planned: Planned, call_id: str) -> Done:
+    async def _commit(self, planned: Planned, call_id: str, name: str) -> Done:
         if isinstance(planned, ExternalEffect):
             intent = Intent(call_id, _dump(ToolResult.error(OUTCOME_UNKNOWN)))
             await self._journal.begin(self._run, intent, [self._started])
             sys.audit("agent_service.effect.intended", call_id)
-            result = await _act(planned)
+            await self._journal.confirm(self._run)
+            result = await _act(planned, name)
             await self._finish(call_id, result=_dump(result))
             return Done(result, started_told=True)
         if planned.before == planned.after:
@@ -131,6 +139,8 @@ class EffectRunner:
         return await self._write(planned, call_id)
 
     async def _write(self, effect: Effect, call_id: str) -> Done:
+        # Whoever took the run over may have written this and a human undone it: the file would not tell.
+        await self._journal.confirm(self._run)
         self._notes.writes(effect.path, effect.after)
         try:
             await asyncio.to_thread(self._ctx.files.observed(self._notes.saw).commit, effect)
@@ -192,15 +202,21 @@ def _unless_denied(call: ToolCall, verdict: Verdict) -> Verdict:
 
 def _refused(what: str, feedback: str) -> ToolError:
     if feedback:
-        return ToolError(f"the human refused {what} and said: {feedback}\nDo that instead of trying again.")
-    return ToolError(f"the human refused {what}; do not try the same again")
+        return RefusedByHuman(
+            f"the human refused {what} and said: {feedback}\nDo that instead of trying again."
+        )
+    return RefusedByHuman(f"the human refused {what}; do not try the same again")
 
 
-async def _act(planned: ExternalEffect) -> ToolResult:
+async def _act(planned: ExternalEffect, name: str) -> ToolResult:
+    """What came of the act; a failure is known, too, and need not be called unknown after a crash."""
     try:
         return await planned.act()
     except ToolError as error:
         return ToolResult.error(str(error))
+    except Exception as error:  # a user's own tool may raise anything
+        logger.exception("tool %s failed", name)
+        return ToolResult.error(f"{name} failed ({type(error).__name__}); try another way")
 
 
 def _dump(result: ToolResult) -> str:

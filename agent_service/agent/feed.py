@@ -30,7 +30,8 @@ Told = StoredEvent | Token | Failed
 class Subscription:
     """The events of one thread, in order."""
 
-    def __init__(self, log: EventLog, thread_id: str) -> None:
+    def __init__(self, log: EventLog, thread_id: str, born: float | None) -> None:
+        self.born = born
         self._log = log
         self._thread_id = thread_id
         self._live: asyncio.Queue[StoredEvent | Token | None] = asyncio.Queue()
@@ -77,6 +78,8 @@ class Subscription:
             except TimeoutError:
                 yield None
                 continue
+            if self._closed:
+                return
             if isinstance(event, StoredEvent) and event.seq == last + 1:
                 last = event.seq
                 yield event
@@ -113,6 +116,7 @@ class EventFeed:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._followers: defaultdict[str, set[Subscription]] = defaultdict(set)
+        self._closed = False
         self._latest: dict[str, int] = {}
         """The number of the latest event passed on, of threads that are followed."""
         log.listen(self._pass_on)
@@ -137,9 +141,15 @@ class EventFeed:
                 follower.put(token)
 
     @contextmanager
-    def follow(self, thread_id: str) -> Iterator[Subscription]:
-        """Follow a thread for as long as the context lasts."""
-        subscription = Subscription(self._log, thread_id)
+    def follow(self, thread_id: str, born: float | None = None) -> Iterator[Subscription]:
+        """Follow a thread for as long as the context lasts; it ends when the thread is deleted.
+
+        `born` is when the thread was made; None for one that is only about to be made. Somebody else may take
+        the name of a deleted thread, whose events are not this follower's business.
+        """
+        subscription = Subscription(self._log, thread_id, born)
+        if self._closed:
+            subscription.close()
         self._followers[thread_id].add(subscription)
         try:
             yield subscription
@@ -149,19 +159,29 @@ class EventFeed:
                 del self._followers[thread_id]
                 self._latest.pop(thread_id, None)
 
+    def end(self, thread_id: str) -> None:
+        """End the subscriptions of a thread that was deleted."""
+        for follower in self._followers.get(thread_id, ()):
+            follower.close()
+
     def close(self) -> None:
         """End all subscriptions, for a shutdown."""
+        self._closed = True
         for followers in self._followers.values():
             for follower in followers:
                 follower.close()
 
     def _pass_on(self, event: StoredEvent) -> None:
-        followers = self._followers.get(event.thread_id)
-        if followers:
-            # Of transactions that end at the same time the later number may be heard of first.
-            self._latest[event.thread_id] = max(event.seq, self._latest.get(event.thread_id, 0))
-        for follower in followers or ():
-            follower.put(event)
+        if not (followers := self._followers.get(event.thread_id)):
+            return
+        # Of transactions that end at the same time the later number may be heard of first.
+        self._latest[event.thread_id] = max(event.seq, self._latest.get(event.thread_id, 0))
+        for follower in followers:
+            follower.born = follower.born or event.born
+            if follower.born == event.born:
+                follower.put(event)
+            else:
+                follower.close()
 
     async def _look_for_ever(self) -> None:
         while True:
@@ -170,11 +190,16 @@ class EventFeed:
                 await self._look()
 
     async def _look(self) -> None:
-        """Have followers read what other processes stored."""
+        """Have followers read what other processes stored, and leave what they deleted."""
         if not self._followers:
             return
-        for thread_id, newest in (await self._log.last(list(self._followers))).items():
-            if newest > self._latest.get(thread_id, 0):
-                self._latest[thread_id] = newest
-                for follower in self._followers.get(thread_id, ()):
-                    follower.look(newest)
+        found = await self._log.last(list(self._followers))
+        for thread_id, followers in list(self._followers.items()):
+            standing = found.get(thread_id)
+            for follower in followers:
+                if follower.born is not None and (standing is None or standing.born != follower.born):
+                    follower.close()
+            if standing is not None and standing.last > self._latest.get(thread_id, 0):
+                self._latest[thread_id] = standing.last
+                for follower in followers:
+                    follower.look(standing.last)

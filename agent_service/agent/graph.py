@@ -68,6 +68,8 @@ def next_wave(calls: list[dict[str, Any]], state: AgentState, tools: ToolRegistr
                 "arguments": arguments,
                 "approval": rules_for(wishes, call["name"]),
                 "withheld": withheld,
+                "model": answer.response_metadata.get("model", ""),
+                "task": answer.response_metadata.get("task", "tools"),
             }
         )
     return wave

@@ -21,43 +21,44 @@ class RunLimits:
     """Tool calls in one answer of a model."""
     max_run_tokens: int | None = None
     """Prompt and answer tokens, all calls together; None = no limit."""
+    max_run_cost_usd: float | None = None
+    """What all calls may cost at list prices; None = no limit."""
     question_expiry_seconds: float | None = None
     """How long a question waits for its answer; None = for ever."""
 
 
 class StopSignal:
-    """Tells a run to end: at once when it waits for a model, else after the tools under way."""
+    """Tells a run to stop: at once when it waits for a model, else after the tools under way."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
         self.reason: RunEnded | None = None
-        self._on_pause: Callable[[], None] | None = None
-        self._pausing = False
+        self.leaving = False
+        """Whether it shall leave off without an end, because somebody else goes on from there."""
+        self._action: Callable[[], None] | None = None
 
     def set(self, reason: RunEnded) -> None:
         """End for this reason; the first one stands."""
         self.reason = self.reason or reason
         self.event.set()
-        self.pause()
+        self._act()
 
-    def pause(self) -> None:
-        """Leave off before the next step, without ending the run: somebody goes on from there later."""
-        self._pausing = True
-        if self._on_pause:
-            self._on_pause()
+    def leave_off(self) -> None:
+        """Leave off before the next step."""
+        self.leaving = True
+        self._act()
 
-    @property
-    def pausing(self) -> bool:
-        """Whether the run is asked to leave off, for whatever reason."""
-        return self._pausing
-
-    def when_pausing(self, action: Callable[[], None]) -> None:
-        """Call this on a pause; at once if it was asked for already."""
-        self._on_pause = action
-        if self._pausing:
+    def when_told(self, action: Callable[[], None]) -> None:
+        """Call this when the run is told to stop; at once if it was told already."""
+        self._action = action
+        if self.leaving or self.reason is not None:
             action()
 
     def check(self) -> None:
         """Raises the reason if there is one."""
         if self.reason is not None:
             raise self.reason
+
+    def _act(self) -> None:
+        if self._action:
+            self._action()

@@ -101,8 +101,8 @@ class AnswerBuilder:
             call_id = call.id if valid else f"call_{uuid4().hex}"
             taken.add(call_id)
             args = _arguments("".join(call.arguments))
-            calls.append({"id": call_id, "name": _clean(call.name), "args": args, "type": "tool_call"})
-        text = _clean("".join(self.text))
+            calls.append({"id": call_id, "name": clean_text(call.name), "args": args, "type": "tool_call"})
+        text = clean_text("".join(self.text))
         finish = "length" if len(text) > LONGEST_TEXT else self.finish_reason or "stop"
         return AIMessage(
             content=text[:LONGEST_TEXT],
@@ -242,7 +242,7 @@ def _arguments(text: str) -> dict[str, Any]:
         parsed = None
     if isinstance(parsed, dict) and INVALID_ARGUMENTS not in parsed and _storable(parsed, MAX_DEPTH):
         return parsed
-    return {INVALID_ARGUMENTS: _clean(text)}
+    return {INVALID_ARGUMENTS: clean_text(text)}
 
 
 def _storable(value: Any, depth: int) -> bool:
@@ -270,6 +270,6 @@ def _text(message: AnyMessage) -> str:
     return message.content if isinstance(message.content, str) else json.dumps(message.content)
 
 
-def _clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """Lone surrogates replaced: they cannot be stored or sent."""
     return text.encode("utf-8", "replace").decode()

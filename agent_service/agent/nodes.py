@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -22,13 +24,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from agent_service import events
 from agent_service.agent.drift import drift_note
-from agent_service.agent.effects import Done, EffectRunner
+from agent_service.agent.effects import Done, EffectRunner, RefusedByHuman
 from agent_service.agent.errors import EmptyAnswer, LimitReached
 from agent_service.agent.files_changed import file_changed
 from agent_service.agent.limits import RunLimits, StopSignal
 from agent_service.agent.messages import (
     NOT_EXECUTED,
     AnswerBuilder,
+    clean_text,
     dangling_calls,
     known_call_ids,
     to_chat_messages,
@@ -41,8 +44,10 @@ from checkpoints.errors import CheckpointError
 from checkpoints.events import NewEvent
 from checkpoints.journal import Change
 from routing.errors import StreamCut
-from routing.types import ChatRequest, RouteDecision
-from tools.errors import ToolError
+from routing.learning import Outcome
+from routing.types import ChatRequest, Payer, RouteDecision
+from routing.usage import BudgetExceeded, Prices, Tokens
+from tools.errors import InvalidArguments, PassageNotFound, ToolError, UnknownTool
 from tools.human import HumanReply, HumanRequest
 from tools.tool import ToolCall, ToolContext, ToolResult
 
@@ -51,6 +56,15 @@ _T = TypeVar("_T")
 
 CANCELLED_QUESTION = "Error: the question was cancelled by the user."
 EXPIRED_QUESTION = "Error: nobody answered in time. Nothing was agreed to; ask again if it still matters."
+_TELLING: Mapping[type[ToolError], Outcome] = MappingProxyType(
+    {
+        InvalidArguments: "tool_call_invalid",
+        UnknownTool: "tool_call_invalid",
+        PassageNotFound: "edit_missed",
+        RefusedByHuman: "change_discarded",
+    }
+)
+"""What a failed call says about the model that made it; the other failures are not its fault alone."""
 _STREAM_ATTEMPTS = 3
 """How often an answer that broke off is asked for again: nothing of it was used yet."""
 
@@ -69,6 +83,7 @@ async def prepare(state: AgentState, runtime: Runtime[AgentContext]) -> dict[str
         "prompt_tokens": 0,
         "completion_tokens": 0,
         "cost_usd": 0.0,
+        "charged_usd": 0.0,
         "models": [],
     }
     instruction = HumanMessage(content=instruction_text(turn), id=instruction_id(turn["id"]))
@@ -90,11 +105,15 @@ async def call_model(state: AgentState, runtime: Runtime[AgentContext]) -> dict[
     request = _chat_request(state, notes, ctx)
     sys.audit("agent_service.model.asked", ctx.run.thread_id)
     told: list[events.AgentEvent] = []
-    builder, decision = await _unless_stopped(_answer(request, ctx, told), ctx.stop)
+    try:
+        builder, decision = await _unless_stopped(_answer(request, ctx, told), ctx.stop)
+    except BudgetExceeded as broke:
+        raise LimitReached(str(broke)) from broke
     message = builder.message(known_call_ids(state["messages"]) | ctx.used_ids, decision)
     if not message.content and not message.tool_calls:
         raise EmptyAnswer
     message.id = f"msg_{uuid4().hex}"
+    message.response_metadata["task"] = decision.task
     spent = _add(state["spent"], builder, decision)
     told += _news(message, state["spent"], decision, ctx)
     sys.audit("agent_service.model.answered", ctx.run.thread_id)
@@ -116,11 +135,12 @@ async def run_tool(state: ToolTask, runtime: Runtime[AgentContext]) -> dict[str,
         done = Done(ToolResult.error(task["withheld"]))
     else:
         done = await _attempt(task, ctx, notes, events.new_event(started))
+    done = replace(done, result=_storable(done.result))
     content = done.result.content
     if not done.result.ok and not content.startswith("Error:"):
         content = f"Error: {content}"
     answer = ToolMessage(
-        content=content.encode("utf-8", "replace").decode(),
+        content=content,
         tool_call_id=task["id"],
         name=task["name"],
         status="success" if done.result.ok else "error",
@@ -131,6 +151,11 @@ async def run_tool(state: ToolTask, runtime: Runtime[AgentContext]) -> dict[str,
     return {"messages": [answer], "seen": notes.entries, "outbox": list(map(events.new_event, told))}
 
 
+def _storable(result: ToolResult) -> ToolResult:
+    """The result without lone surrogates, which a user's own tool may have read from anywhere."""
+    return replace(result, content=clean_text(result.content), summary=clean_text(result.summary))
+
+
 async def _attempt(task: ToolTask, ctx: AgentContext, notes: CallNotes, started: NewEvent) -> Done:
     """The call's outcome; every refusal and failure becomes an answer. Lets pauses through."""
     try:
@@ -138,14 +163,26 @@ async def _attempt(task: ToolTask, ctx: AgentContext, notes: CallNotes, started:
         done = await _perform(call, task, ctx, notes, started)
         if done.result.ok and call.tool.effect != "workspace":
             notes.shown()
+        _learn(
+            task, ctx, "edit_applied" if done.effect and task["name"] == "edit_file" else "tool_call_valid"
+        )
         return done
     except ToolError as error:
+        if outcome := next((told for kind, told in _TELLING.items() if isinstance(error, kind)), None):
+            _learn(task, ctx, outcome)
         return Done(ToolResult.error(str(error)))
     except (GraphBubbleUp, CheckpointError, SQLAlchemyError):
         raise  # a pause, or a store that failed: not the tool's matter
     except Exception as error:  # a user's own tool may raise anything
         logger.exception("tool %s failed", task["name"])
         return Done(ToolResult.error(f"{task['name']} failed ({type(error).__name__}); try another way"))
+
+
+def _learn(task: ToolTask, ctx: AgentContext, outcome: Outcome) -> None:
+    """Let the router know what a call of its model was worth."""
+    provider, _, model = task.get("model", "").partition("/")
+    if model:
+        ctx.router.report((provider, model), task.get("task", "tools"), outcome)
 
 
 async def _perform(
@@ -225,6 +262,12 @@ def _check_limits(spent: Spent, ctx: AgentContext) -> None:
             f"The limit of {ctx.limits.max_run_tokens} tokens for one instruction (agent.max_run_tokens) was "
             "reached; send a further instruction to go on."
         )
+    most = ctx.limits.max_run_cost_usd
+    if most is not None and spent.get("charged_usd", 0.0) >= most:
+        raise LimitReached(
+            f"The limit of ${most:g} for one instruction (agent.max_run_cost_usd) was reached; send a "
+            "further instruction to go on."
+        )
 
 
 def _refuse_surplus(message: AIMessage, limits: RunLimits) -> list[ToolMessage]:
@@ -253,16 +296,27 @@ def _chat_request(state: AgentState, notes: Sequence[AnyMessage], ctx: AgentCont
         "tools": tools,
     }
     quality: Any = turn["quality"]
-    return ChatRequest(body=body, model=turn["model"], provider=turn["provider"], quality=quality)
+    payer = Payer(ctx.run.principal, ctx.run.thread_id, ctx.run.run_id)
+    return ChatRequest(
+        body=body,
+        model=turn["model"],
+        provider=turn["provider"],
+        quality=quality,
+        affinity=ctx.run.thread_id,
+        payer=payer,
+    )
 
 
 def _add(spent: Spent, builder: AnswerBuilder, decision: RouteDecision) -> Spent:
     price = decision.cost(builder.prompt_tokens, builder.completion_tokens)
+    usual = Prices(decision.input_price, decision.output_price).assumed
+    charged = usual.cost(Tokens(builder.prompt_tokens, builder.completion_tokens)) or 0.0
     return {
         "model_calls": spent["model_calls"] + 1,
         "prompt_tokens": spent["prompt_tokens"] + builder.prompt_tokens,
         "completion_tokens": spent["completion_tokens"] + builder.completion_tokens,
         "cost_usd": None if spent["cost_usd"] is None or price is None else spent["cost_usd"] + price,
+        "charged_usd": spent.get("charged_usd", 0.0) + charged,
         "models": [*(m for m in spent["models"] if m != decision.name), decision.name],
     }
 

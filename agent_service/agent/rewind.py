@@ -22,8 +22,8 @@ from agent_service.agent.outcome import Outcome
 from agent_service.agent.seen import fingerprint
 from checkpoints.branches import Branches
 from checkpoints.errors import CheckpointNotFound
-from checkpoints.history import History
-from checkpoints.journal import Change, EffectRecord, Intent, content_hash
+from checkpoints.history import History, Moment
+from checkpoints.journal import Change, Intent, Span, content_hash
 from checkpoints.runs import Run
 from checkpoints.stores import Stores
 from tools.errors import StaleFile, ToolError
@@ -31,12 +31,20 @@ from tools.tool import Effect, ToolResult
 from tools.workspace import Workspace
 
 CHANGED_SINCE = "changed since by somebody else"
+CHANGED_IN_BETWEEN = "changed by somebody else between two changes of this thread"
+NOT_ASKED_AGAIN = (
+    "A question was open at that moment; it is not asked again by itself, so send an instruction to go on. "
+    "(A fork that is made while a thread waits keeps its questions open.)"
+)
 
 
 @dataclass(slots=True)
 class _Files:
     restored: list[str] = field(default_factory=list)
     kept: list[KeptFile] = field(default_factory=list)
+
+    def keep(self, path: str, reason: str) -> None:
+        self.kept.append(KeptFile(path=path, reason=reason))
 
 
 class Rewinder:
@@ -57,17 +65,19 @@ class Rewinder:
         `open_workspace` may raise RunEnded; nothing is done then.
         """
         wanted = RewindRequest.model_validate_json(run.request)
-        files, ended = _Files(), None
+        files, notes, ended = _Files(), list[str](), None
         try:
-            spans = await self._spans(run, wanted.checkpoint_id) if wanted.files else []
+            moment = await self._history.moment(run.thread_id, wanted.checkpoint_id)
+            spans = await self._spans(run, wanted.checkpoint_id, moment) if wanted.files else []
             workspace = await open_workspace() if spans else None
-            await self._branches.go_back(run, wanted.checkpoint_id)
+            await self._branches.go_back(run, wanted.checkpoint_id, files=wanted.files)
+            notes = await self._notes(run, moment)
             if workspace is not None:
                 await self._restore_all(run, workspace, spans, files)
         except (RunEnded, CheckpointNotFound) as error:
             ended = error
         changes = await self._stores.journal.changes(run.thread_id, turn_id=run.turn_id)
-        response = await asyncio.to_thread(_response, run, wanted, files, changes, ended)
+        response = await asyncio.to_thread(_response, run, wanted, files, notes, changes, ended)
         if ended is not None:
             return Outcome(response, "error", [], getattr(ended, "code", "checkpoint_not_found"))
         told = events.ThreadRewound(
@@ -79,39 +89,45 @@ class Rewinder:
         )
         return Outcome(response, "idle", [], told=[told])
 
-    async def _spans(self, run: Run, checkpoint_id: str) -> list[EffectRecord]:
+    async def _notes(self, run: Run, moment: Moment) -> list[str]:
+        """What becomes of questions, in words."""
+        withdrawn = await self._stores.log.count(run.thread_id, run.run_id, "question.closed")
+        notes = [_withdrawn(withdrawn)] if withdrawn else []
+        return [*notes, NOT_ASKED_AGAIN] if moment.asked else notes
+
+    async def _spans(self, run: Run, checkpoint_id: str, moment: Moment) -> list[Span]:
         """What was made of each file after the checkpoint.
 
-        The moment of a checkpoint is that of the latest effect it knows the outcome of; calls that were only
-        answered for order's sake, as never carried out, do not count.
+        Where it was not noted how far the effects had come then, it is the latest one of which the
+        conversation knows the outcome; calls only answered for order's sake, as never carried out, do not
+        count.
         """
-        messages = await self._history.value(run.thread_id, checkpoint_id, "messages")
-        answered = {
-            m.tool_call_id for m in messages or [] if isinstance(m, ToolMessage) and m.status == "success"
-        }
-        return await self._stores.journal.since(run.thread_id, answered, without=_prefix(run))
+        latest = moment.latest_effect
+        if latest is None:
+            messages = await self._history.value(run.thread_id, checkpoint_id, "messages")
+            answered = {
+                m.tool_call_id for m in messages or [] if isinstance(m, ToolMessage) and m.status == "success"
+            }
+            latest = await self._stores.journal.latest_of(run.thread_id, answered)
+        return await self._stores.journal.since(run.thread_id, latest, without=_prefix(run))
 
-    async def _restore_all(
-        self, run: Run, workspace: Workspace, spans: list[EffectRecord], files: _Files
-    ) -> None:
+    async def _restore_all(self, run: Run, workspace: Workspace, spans: list[Span], files: _Files) -> None:
         for number, span in enumerate(spans):
-            path = span.path or ""
             try:
-                if await self._restore(run, workspace, f"{_prefix(run)}{number}", path, span):
-                    files.restored.append(path)
+                if await self._restore(run, workspace, f"{_prefix(run)}{number}", span):
+                    files.restored.append(span.path)
             except StaleFile:
-                files.kept.append(KeptFile(path=path, reason=CHANGED_SINCE))
+                files.keep(span.path, CHANGED_SINCE if span.unbroken else CHANGED_IN_BETWEEN)
             except ToolError as refused:
-                files.kept.append(KeptFile(path=path, reason=str(refused)))
+                files.keep(span.path, str(refused))
 
-    async def _restore(
-        self, run: Run, workspace: Workspace, call_id: str, path: str, span: EffectRecord
-    ) -> bool:
+    async def _restore(self, run: Run, workspace: Workspace, call_id: str, span: Span) -> bool:
         """Whether the file had to be restored. Raises ToolError, StaleFile above all, if it is left alone.
 
         Journaled as an effect of its own, so that what the thread changed in all stays right, and so that a
         later rewind can take this one back.
         """
+        path = span.path
         known = await self._stores.journal.get(run.thread_id, call_id)
         if known is not None and known.state != "begun":
             if known.state == "void":
@@ -123,7 +139,7 @@ class Rewinder:
             if known is not None:
                 await self._finish(run, call_id)
             return known is not None
-        if present != span.after_hash:
+        if present != span.after_hash or not span.unbroken:
             if known is not None:
                 await self._finish(run, call_id, void=True)
             raise StaleFile(CHANGED_SINCE)
@@ -131,6 +147,7 @@ class Rewinder:
         if known is None:
             await self._stores.journal.begin(run, Intent(call_id, "", path, now, then))
             sys.audit("agent_service.effect.intended", call_id)
+        await self._stores.journal.confirm(run)
         self._wrote(run.thread_id, path, fingerprint(then))
         try:
             await asyncio.to_thread(workspace.commit, Effect(path, now, then, ToolResult(""), preview=""))
@@ -151,10 +168,15 @@ def _prefix(run: Run) -> str:
 
 
 def _response(
-    run: Run, wanted: RewindRequest, files: _Files, changes: list[Change], ended: Exception | None
+    run: Run,
+    wanted: RewindRequest,
+    files: _Files,
+    notes: list[str],
+    changes: list[Change],
+    ended: Exception | None,
 ) -> RewindResponse:
     return RewindResponse(
-        explanation=None if ended else _in_words(wanted.checkpoint_id, files),
+        explanation=None if ended else _in_words(wanted.checkpoint_id, files, notes),
         agent_status="error" if ended else "completed",
         error_details=str(ended) if ended else None,
         request_params=orjson.loads(run.request),
@@ -164,11 +186,18 @@ def _response(
         checkpoint_id=wanted.checkpoint_id,
         restored=files.restored,
         kept=files.kept,
+        notes=notes,
     )
 
 
-def _in_words(checkpoint_id: str, files: _Files) -> str:
-    parts = [f"The conversation is back at checkpoint {checkpoint_id}."]
+def _withdrawn(questions: int) -> str:
+    if questions == 1:
+        return "The question that was open is withdrawn."
+    return f"The {questions} questions that were open are withdrawn."
+
+
+def _in_words(checkpoint_id: str, files: _Files, notes: list[str]) -> str:
+    parts = [f"The conversation is back at checkpoint {checkpoint_id}.", *notes]
     if files.restored:
         parts.append(f"Restored: {', '.join(files.restored)}.")
     if files.kept:

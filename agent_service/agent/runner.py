@@ -50,7 +50,7 @@ class Runner:
         self._stores = stores
         self._graph = build_graph(parts.tools, saver)
         self.history = History(stores.database, saver.serde)
-        self.branches = Branches(stores.database, saver.serde)
+        self.branches = Branches(stores.database, stores.log, saver.serde)
         self._rewinder = Rewinder(stores, self.history, self.branches, parts.wrote)
         for doubt in doubts(parts.approvals.rules, parts.tools):
             logger.warning("agent.approvals.%s", doubt)
@@ -70,7 +70,7 @@ class Runner:
         if gate is not None:
             return await self._outcome(run, Reached({}, [gate], None), questions)
         control = RunControl()
-        stop.when_pausing(control.request_drain)
+        stop.when_told(control.request_drain)
         context = AgentContext(
             run=run,
             router=self._parts.router(),

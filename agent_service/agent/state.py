@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from langchain_core.messages import AnyMessage
 from langgraph.graph.message import add_messages
@@ -19,6 +19,7 @@ from checkpoints.events import EventLog, NewEvent
 from checkpoints.journal import EffectJournal
 from checkpoints.runs import Run
 from routing.router import ModelRouter
+from routing.types import TaskClass
 from tools.tool import ToolRegistry
 from tools.workspace import Workspace
 
@@ -53,6 +54,8 @@ class Spent(TypedDict):
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float | None
+    charged_usd: NotRequired[float]
+    """The same with usual prices in the place of unknown ones; states of earlier versions lack it."""
     models: list[str]
 
 
@@ -80,6 +83,10 @@ class ToolTask(TypedDict):
     """The request's wish for this tool."""
     withheld: str | None
     """If set, the call is not carried out and answered with this instead."""
+    model: NotRequired[str]
+    """Who made the call, as `provider/model`; tasks of earlier versions do not say."""
+    task: NotRequired[TaskClass]
+    """The kind of request it was the answer to."""
 
 
 @dataclass(frozen=True, slots=True)

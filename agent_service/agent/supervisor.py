@@ -6,12 +6,12 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import orjson
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,13 +19,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from agent_service import events
 from agent_service.agent.contract import CodeAgentResponse
 from agent_service.agent.errors import InternalFault, RunCancelled
+from agent_service.agent.files_changed import file_changed
 from agent_service.agent.limits import StopSignal
 from agent_service.agent.outcome import Outcome
 from agent_service.agent.parts import AgentParts
 from agent_service.agent.retention import Retention
 from agent_service.agent.withdrawal import withdraw_questions
+from checkpoints.diagnosis import passes
 from checkpoints.errors import CheckpointError, DatabaseUnusable, LeaseLost, StateDamaged
 from checkpoints.events import NewEvent
+from checkpoints.journal import Change
 from checkpoints.leases import RENEW_SECONDS, abandoned_threads, release, renew
 from checkpoints.owner import is_of_this_machine
 from checkpoints.runs import Run
@@ -47,9 +50,8 @@ FORGET_SECONDS = 6 * 3600.0
 WARM_UP_AFTER_SECONDS = 1.0
 DRAIN_SECONDS = 15.0
 """How long a shutdown waits for the steps in flight."""
-RETRY_SECONDS = 2.0
-"""How often a run is taken up again, or its end written, when the database does not take it."""
-_DATABASE_TROUBLE = (SQLAlchemyError, DatabaseUnusable)
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 1.0, 30.0
+"""How soon it is seen whether the database takes writes again; twice as long each further time."""
 
 
 @dataclass(slots=True)
@@ -62,6 +64,8 @@ class ActiveRun:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     """The stored response, once there is one; an exception when it could not be stored."""
+    task: asyncio.Task[None] | None = None
+    """Done when the run is not performed any more."""
 
 
 class RunSupervisor:
@@ -79,9 +83,9 @@ class RunSupervisor:
         self._draining = False
 
     async def __aenter__(self) -> Self:
+        self._renewing = asyncio.create_task(_repeat(self._renew, RENEW_SECONDS))
         self._chores = (
             asyncio.create_task(_repeat(self._take_over, LOOK_SECONDS)),
-            asyncio.create_task(_repeat(self._renew, RENEW_SECONDS)),
             asyncio.create_task(_repeat(self._forget_events, FORGET_SECONDS)),
             asyncio.create_task(_repeat(self._expire, LOOK_SECONDS)),
             asyncio.create_task(self._warm_up()),
@@ -98,7 +102,8 @@ class RunSupervisor:
             await asyncio.wait(self._tasks, timeout=DRAIN_SECONDS)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._chores, *self._tasks, return_exceptions=True)
+        self._renewing.cancel()  # not sooner: what is still under way is ours
+        await asyncio.gather(self._renewing, *self._chores, *self._tasks, return_exceptions=True)
         await self._resources.aclose()
 
     def start(self, run: Run) -> ActiveRun:
@@ -107,16 +112,18 @@ class RunSupervisor:
         active = ActiveRun(run)
         active.response.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._active[run.thread_id] = active
-        task = asyncio.create_task(self._serve(active))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if self._draining:
+            active.stop.leave_off()
+        active.task = asyncio.create_task(self._serve(active))
+        self._tasks.add(active.task)
+        active.task.add_done_callback(self._tasks.discard)
         return active
 
     def drain(self) -> None:
         """Let every run leave off after the step in flight; they are taken up again at the next start."""
         self._draining = True
         for active in self._active.values():
-            active.stop.pause()
+            active.stop.leave_off()
 
     def active(self, thread_id: str) -> ActiveRun | None:
         """The thread's run, if it is under way in this process."""
@@ -140,6 +147,10 @@ class RunSupervisor:
             logger.warning("%s", lost)
             if not active.response.done():
                 active.response.set_exception(lost)
+        except _LetGo:
+            logger.warning("run %s is left to whoever comes next", active.run.run_id)
+        except Exception:  # the lease runs out then, and whoever sees that takes the run up again
+            logger.exception("run %s of thread %s was let go", active.run.run_id, active.run.thread_id)
         finally:
             if self._active.get(active.run.thread_id) is active:
                 del self._active[active.run.thread_id]
@@ -150,51 +161,78 @@ class RunSupervisor:
         run = active.run
         try:
             outcome = await self._outcome(active)
-        except LeaseLost:
+            ending = None if outcome is None else _Ending.of(run, outcome)
+        except (LeaseLost, _LetGo):
             raise
         except StateDamaged as damaged:  # more of the same is no help, and other threads go on
             logger.error("run %s ends: %s", run.run_id, damaged)
-            outcome = _failed(run, str(damaged), "state_damaged")
+            ending = await self._failure(run, str(damaged), "state_damaged")
         except Exception:  # whatever it was, the thread must come to rest
             logger.exception("run %s of thread %s failed", run.run_id, run.thread_id)
-            outcome = _failed(run, str(InternalFault()), InternalFault.code)
-        if outcome is None:  # left off for a shutdown: another process may go on at once
+            ending = await self._failure(run, str(InternalFault()), InternalFault.code)
+        if ending is None:  # left off for a shutdown: another process may go on at once
             await release(self._stores.database, run.thread_id, run.fence)
         else:
-            await self._settle(active, outcome)
+            await self._settle(active, ending)
 
     async def _outcome(self, active: ActiveRun) -> Outcome | None:
-        """What the run came to. While the database is unwilling it is taken up again from what is stored."""
-        while True:
+        """What the run came to, None when it left off; begun again after the database refused for a while."""
+        for seconds in _growing(FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS):
             try:
                 return await (await self.runner()).perform(active.run, active.stop)
-            except _DATABASE_TROUBLE as error:
-                if active.stop.pausing:
-                    return None
-                await self._wait_for_database(active, error)
+            except (SQLAlchemyError, DatabaseUnusable) as error:
+                await self._wait_for_database(active, error, seconds)
+        raise AssertionError("unreachable")
 
-    async def _settle(self, active: ActiveRun, outcome: Outcome) -> None:
-        """Store the end of the run before anybody hears of it; try again while the database is unwilling."""
-        run, told = active.run, _told(active.run, outcome)
-        stored = orjson.dumps(outcome.response.model_dump(mode="json"))
-        while True:
+    async def _settle(self, active: ActiveRun, ending: _Ending) -> None:
+        """Store the end of the run before anybody hears of it."""
+        run, (outcome, stored, told) = active.run, ending
+        for seconds in _growing(FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS):
             try:
                 await self._stores.runs.settle(run, stored, outcome.status, outcome.questions, told)
                 break
-            except _DATABASE_TROUBLE as error:
-                await self._wait_for_database(active, error)
+            except (SQLAlchemyError, DatabaseUnusable) as error:
+                await self._wait_for_database(active, error, seconds)
         sys.audit("agent_service.run.settled", run.thread_id)
         if not active.response.done():
             active.response.set_result(stored)
         if outcome.status in FINISHED:
             await self._trim(run.thread_id)
 
-    async def _wait_for_database(self, active: ActiveRun, error: Exception) -> None:
-        """Tell whoever waits for the run why it takes longer, so that nobody is told a success instead."""
-        logger.error("run %s waits for the database: %s", active.run.run_id, error)
+    async def _wait_for_database(self, active: ActiveRun, error: Exception, seconds: float) -> None:
+        """Come back when the database takes writes again.
+
+        Whoever waits for the run is told why it takes longer, so that nobody is told a success instead.
+        Raises the error if waiting would not help, LeaseLost, and _LetGo when the service ends before.
+        """
+        if not passes(error):
+            raise error
+        run = active.run
+        logger.error("run %s waits for the database: %s", run.run_id, error)
         if not active.response.done():
             active.response.set_exception(error)
-        await asyncio.sleep(RETRY_SECONDS)
+        while not active.stop.leaving:
+            await asyncio.sleep(seconds)
+            with suppress(SQLAlchemyError, DatabaseUnusable):
+                if run.thread_id in await renew(self._stores.database, {run.thread_id: run.fence}):
+                    return
+                raise LeaseLost(run.thread_id)
+        raise _LetGo
+
+    async def _failure(self, run: Run, reason: str, code: str) -> _Ending:
+        """The end of a run that the service itself failed at."""
+        changes: list[Change] = []
+        with suppress(SQLAlchemyError, CheckpointError):
+            changes = await self._stores.journal.changes(run.thread_id, turn_id=run.turn_id)
+        response = CodeAgentResponse(
+            agent_status="error",
+            error_details=reason,
+            request_params=orjson.loads(run.request),
+            thread_id=run.thread_id,
+            run_id=run.run_id,
+            files_changed=[file_changed(change) for change in changes],
+        )
+        return _Ending.of(run, Outcome(response, "error", [], code))
 
     async def _trim(self, thread_id: str) -> None:
         """Delete the checkpoints that are not to be kept; a failure is no matter of the run that ended."""
@@ -217,21 +255,21 @@ class RunSupervisor:
 
     async def _renew(self) -> None:
         """Renew the leases of the runs under way, and stop those that are not ours any more."""
-        if not self._active:
-            return
         begun = list(self._active.values())
-        held = await renew(self._stores.database)
+        held = await renew(self._stores.database, {each.run.thread_id: each.run.fence for each in begun})
         for active in begun:
             lease = held.get(active.run.thread_id)
-            if lease is None or lease.fence != active.run.fence:
-                active.stop.pause()  # its next write is refused in any case
+            if lease is None:
+                active.stop.leave_off()  # its next write is refused in any case
             elif lease.cancel_requested:
                 active.stop.set(RunCancelled())
 
     async def _take_over(self) -> None:
         """Go on with runs whose process died, here or elsewhere, from their last checkpoint."""
-        for thread in () if self._draining else await abandoned_threads(self._stores.database):
-            if not await asyncio.to_thread(_is_here, thread):
+        if self._draining:
+            return
+        for thread in await abandoned_threads(self._stores.database, self._active.keys()):
+            if not (thread.cancel_requested or await asyncio.to_thread(self._is_here, thread)):
                 continue
             if run := await self._stores.runs.take_over(thread.thread_id):
                 logger.info("taking up run %s of thread %s again", run.run_id, run.thread_id)
@@ -239,10 +277,44 @@ class RunSupervisor:
                 if thread.cancel_requested:
                     active.stop.set(RunCancelled())
 
+    def _is_here(self, thread: ThreadRecord) -> bool:
+        """Whether this machine shall go on with the thread: its project is here, at the same path.
+
+        A SQLite file is of one machine. There, and where it was run before, a folder that is gone or replaced
+        does not hinder: the run says so, or asks. Nor does it when nobody came for a long time.
+        """
+        if (
+            self._stores.database.dialect == "sqlite"
+            or thread.project_directory is None
+            or is_of_this_machine(thread.holder)
+            or thread.is_stranded(time.time())
+        ):
+            return True
+        try:
+            return Workspace(Path(thread.project_directory)).identity == thread.project_identity
+        except (ToolError, OSError):
+            return False
+
     async def _expire(self) -> None:
         """Close the questions that nobody answered in time."""
         for principal, thread_id in await self._stores.questions.expired():
             await withdraw_questions(self._stores.questions, principal, thread_id, "expired")
+
+
+class _LetGo(Exception):
+    """The service ends while the database refuses: somebody else takes the run up from what is stored."""
+
+
+class _Ending(NamedTuple):
+    """The end of a run, ready to be stored."""
+
+    outcome: Outcome
+    response: bytes
+    told: list[NewEvent]
+
+    @classmethod
+    def of(cls, run: Run, outcome: Outcome) -> Self:
+        return cls(outcome, orjson.dumps(outcome.response.model_dump(mode="json")), _told(run, outcome))
 
 
 async def _repeat(chore: Callable[[], Awaitable[None]], seconds: float) -> None:
@@ -250,22 +322,18 @@ async def _repeat(chore: Callable[[], Awaitable[None]], seconds: float) -> None:
     while True:
         try:
             await chore()
+        except (SQLAlchemyError, DatabaseUnusable) as error:
+            logger.error("a chore of the service waits for the database: %s", error)
         except Exception:
             logger.exception("a chore of the service failed; it is tried again")
         await asyncio.sleep(seconds)
 
 
-def _is_here(thread: ThreadRecord) -> bool:
-    """Whether this machine can go on with the thread: its project is here, at the same path.
-
-    On the machine where it was run before a replaced folder does not hinder: the human is asked about it.
-    """
-    if thread.project_directory is None or is_of_this_machine(thread.holder):
-        return True
-    try:
-        return Workspace(Path(thread.project_directory)).identity == thread.project_identity
-    except (ToolError, OSError):
-        return False
+def _growing(first: float, last: float) -> Iterator[float]:
+    """First, twice that, and so on, up to the last, which is repeated for ever."""
+    while True:
+        yield first
+        first = min(2 * first, last)
 
 
 def _told(run: Run, outcome: Outcome) -> list[NewEvent]:
@@ -289,14 +357,3 @@ def _import_runner() -> type[Runner]:
     from agent_service.agent.runner import Runner
 
     return Runner
-
-
-def _failed(run: Run, reason: str, code: str) -> Outcome:
-    response = CodeAgentResponse(
-        agent_status="error",
-        error_details=reason,
-        request_params={},
-        thread_id=run.thread_id,
-        run_id=run.run_id,
-    )
-    return Outcome(response, "error", [], code)

@@ -156,12 +156,12 @@ async def follow_thread(
 
     Without a number: from now on; with `after=0` all that are kept.
     """
-    latest = (await services.agent.thread(principal, thread_id)).record.last_event
-    number = _last_event_id(request)
+    record = (await services.agent.thread(principal, thread_id)).record
+    latest, number = record.last_event, _last_event_id(request)
     start = min(latest, number if number is not None else latest if after is None else after)
 
     async def stream() -> AsyncIterator[bytes]:
-        with services.agent.feed.follow(thread_id) as subscription:
+        with services.agent.feed.follow(thread_id, record.created_at) as subscription:
             yield KEEP_ALIVE
             async with services.agent.watching(principal.name, thread_id):
                 async for event in subscription.events(start, KEEP_ALIVE_SECONDS):
@@ -227,13 +227,13 @@ def _documented_fields(body: CodeAgentRequest | ResumeRequest) -> bytes:
 async def _run_events(agent: CodeAgent, thread_id: str, begin: Begin) -> AsyncIterator[bytes]:
     """The run's events from its start to its end."""
     with agent.feed.follow(thread_id) as subscription:
-        before = await agent.last_event(thread_id)
+        standing = await agent.standing(thread_id)
         begun = await asyncio.shield(asyncio.ensure_future(begin()))
         if isinstance(begun, Finished):
             yield encode_sse(_run_finished(begun))
             return
         async with agent.watching(begun.run.principal, thread_id):
-            async for event in subscription.events(before, KEEP_ALIVE_SECONDS):
+            async for event in subscription.events(standing.last if standing else 0, KEEP_ALIVE_SECONDS):
                 if event is None:
                     yield KEEP_ALIVE
                 elif event.run_id == begun.run.run_id:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 import orjson
@@ -15,10 +15,12 @@ from agent_service.agent.errors import InvalidRequest
 from agent_service.api.documentation import errors
 from agent_service.api.errors import classify, error_type
 from agent_service.api.json_route import BadJson, StrictJsonRequest, StrictJsonRoute
-from agent_service.api.services import Services, ServicesOf
+from agent_service.api.services import PrincipalOf, Services, ServicesOf
+from agent_service.principals import Principal
 from routing.errors import RoutingError, StreamCut
 from routing.stream import RoutedStream
-from routing.types import ChatRequest, Quality, RouteDecision
+from routing.types import ChatRequest, Payer, Quality, RouteDecision
+from routing.usage import BudgetExceeded
 
 router = APIRouter(route_class=StrictJsonRoute)
 
@@ -87,16 +89,18 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         }
     },
 )
-async def chat_completions(request: Request, services: ServicesOf) -> Response:
+async def chat_completions(request: Request, services: ServicesOf, principal: PrincipalOf) -> Response:
     """Answered by the best suitable model of the pool; see the `x-router-*` headers for which and why."""
     body = await StrictJsonRequest(request.scope, request.receive).json()
     if not isinstance(body, dict):
         raise BadJson("The body must be a JSON object.")
-    return await _complete(services, body)
+    return await _complete(services, principal, body)
 
 
 @router.post("/contextual_chat/completions", summary="Prompt with editor context", responses=_ANSWERS)
-async def contextual_chat(body: ContextualChatRequest, services: ServicesOf) -> Response:
+async def contextual_chat(
+    body: ContextualChatRequest, services: ServicesOf, principal: PrincipalOf
+) -> Response:
     """A prompt together with the selected text and the active file; answered as a chat completion."""
     parts = [body.prompt]
     if body.selected_text:
@@ -104,10 +108,11 @@ async def contextual_chat(body: ContextualChatRequest, services: ServicesOf) -> 
     if body.active_file_content:
         parts.append(f"Active file:\n{body.active_file_content[:ACTIVE_FILE_CHARACTERS]}")
     rest = body.model_dump(exclude_unset=True, exclude={"prompt", "selected_text", "active_file_content"})
-    return await _complete(services, {**rest, "messages": [{"role": "user", "content": "\n\n".join(parts)}]})
+    messages = [{"role": "user", "content": "\n\n".join(parts)}]
+    return await _complete(services, principal, {**rest, "messages": messages})
 
 
-async def _complete(services: Services, body: dict[str, Any]) -> Response:
+async def _complete(services: Services, principal: Principal, body: dict[str, Any]) -> Response:
     """Check, route and answer a chat completion body. Raises InvalidRequest, RoutingError."""
     _check(body)
     wanted = ChatRequest(
@@ -115,22 +120,34 @@ async def _complete(services: Services, body: dict[str, Any]) -> Response:
         model=body.get("model") or "auto",
         provider=body.get("provider"),
         quality=body.get("model_quality") or "balanced",
+        payer=Payer(principal.name),
     )
-    return await _answer(services, wanted, stream=bool(body.get("stream")))
+    if body.get("stream"):
+        return await _streamed(services, wanted)
+    return await _whole(services, wanted, principal.name)
 
 
-async def _answer(services: Services, wanted: ChatRequest, *, stream: bool) -> Response:
+async def _whole(services: Services, wanted: ChatRequest, principal: str) -> Response:
+    """The whole answer, from before if it is kept."""
+    answers = services.ledger.answers
+    key = answers.key(wanted)
+    if key and (kept := await answers.get(principal, key)):
+        return _answer(kept.data, kept.decision, {"x-router-cache": "hit"})
     await services.models.require_any()
-    if not stream:
-        completion = await services.models.router.complete(wanted)
-        data = {
-            **completion.data,
-            "provider": completion.decision.provider,
-            "model": completion.decision.model,
-        }
-        return Response(
-            orjson.dumps(data), media_type="application/json", headers=_headers(completion.decision)
-        )
+    completion = await services.models.router.complete(wanted)
+    if key:
+        await answers.put(principal, key, completion)
+    return _answer(completion.data, completion.decision, {})
+
+
+def _answer(data: Mapping[str, Any], decision: RouteDecision, further: Mapping[str, str]) -> Response:
+    told = {**data, "provider": decision.provider, "model": decision.model}
+    headers = {**_headers(decision), **further}
+    return Response(orjson.dumps(told), media_type="application/json", headers=headers)
+
+
+async def _streamed(services: Services, wanted: ChatRequest) -> Response:
+    await services.models.require_any()
     routed = await services.models.router.stream(wanted)
     wants_usage = bool((wanted.body.get("stream_options") or {}).get("include_usage"))
     return StreamingResponse(
@@ -149,7 +166,7 @@ async def _chunks(routed: RoutedStream, *, wants_usage: bool) -> AsyncIterator[b
         yield b"data: [DONE]\n\n"
     except RoutingError as error:
         status, code = classify(error)
-        usage = error.usage if isinstance(error, StreamCut) else None
+        usage = error.usage if isinstance(error, StreamCut | BudgetExceeded) else None
         told = {"message": str(error), "type": error_type(status), "param": None, "code": code}
         yield b"data: " + orjson.dumps({"error": told, "usage": usage}) + b"\n\n"
     finally:

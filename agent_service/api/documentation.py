@@ -16,7 +16,7 @@ _MEANING = {
     413: "The body is too large.",
     415: "The body is not JSON.",
     422: "A field is missing or wrong; `param` names it.",
-    429: "Too many requests; see `Retry-After`.",
+    429: "Too many requests, or `budget_exceeded`; see `Retry-After`.",
     502: "A provider failed.",
     503: "No provider, overload, or shutting down; see `Retry-After`.",
     504: "A provider did not answer in time.",

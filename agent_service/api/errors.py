@@ -16,9 +16,12 @@ from starlette.exceptions import HTTPException
 from agent_service.agent.contract import Documented
 from agent_service.agent.errors import InvalidRequest
 from agent_service.api.json_route import BadJson
+from agent_service.config_file import ConfigError
+from agent_service.keys import errors as accounts
 from checkpoints import errors as store
 from checkpoints.diagnosis import diagnose
 from routing import errors as routing
+from routing.usage import BudgetExceeded
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +57,21 @@ _TABLE: tuple[tuple[type[Exception], int, str], ...] = (
     (store.LeaseLost, 503, "taken_over"),
     (store.DatabaseUnusable, 503, "database_unavailable"),
     (store.StateDamaged, 500, "state_damaged"),
+    (accounts.AccountInvalid, 422, "invalid_request"),
+    (accounts.AccountNotFound, 404, "account_not_found"),
+    (accounts.AccountConfigured, 409, "account_configured"),
+    (accounts.KeyNotAccepted, 422, "key_not_accepted"),
+    (accounts.MasterKeyUnusable, 503, "master_key_unusable"),
+    (ConfigError, 503, "misconfigured"),
     (routing.ModelNotFound, 404, "model_not_found"),
     (routing.ProviderNotFound, 404, "provider_not_found"),
     (routing.Unsupported, 422, "unsupported"),
     (routing.NoProviderConfigured, 503, "no_provider"),
     (routing.NoProviderAvailable, 503, "no_provider_available"),
+    (BudgetExceeded, 429, "budget_exceeded"),
     (routing.RateLimited, 429, "rate_limited"),
     (routing.ContextTooLong, 400, "context_length_exceeded"),
+    (routing.ContentRefused, 400, "content_policy_violation"),
     (routing.RequestRejected, 400, "rejected_by_provider"),
     (routing.KeyRefused, 502, "provider_refused_key"),
     (routing.ProviderTimeout, 504, "provider_timeout"),
@@ -103,13 +114,20 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(store.CheckpointError)
     @app.exception_handler(routing.RoutingError)
+    @app.exception_handler(ConfigError)
     async def known(_: Request, error: Exception) -> JSONResponse:
         status, code = classify(error)
         wait = getattr(error, "retry_after", None)
         headers = {"Retry-After": str(max(1, math.ceil(wait)))} if wait is not None else {}
         if status == 503 and not headers:
             headers["Retry-After"] = "5"
-        return error_answer(status, str(error), code, headers=headers)
+        param = getattr(error, "param", None)
+        return error_answer(status, str(error), code, param=param, headers=headers)
+
+    @app.exception_handler(accounts.AccountError)
+    async def account(_: Request, error: accounts.AccountError) -> JSONResponse:
+        status, code = classify(error)
+        return error_answer(status, str(error), code, param=error.param)
 
     @app.exception_handler(InvalidRequest)
     async def misfit(_: Request, error: InvalidRequest) -> JSONResponse:

@@ -123,11 +123,14 @@ class ThreadRewound(ThreadDetail):
     """Files that are as they were then again, relative to the project."""
     kept: list[KeptFile]
     """Files that were left as they are."""
+    notes: list[str]
+    """About questions: that those which were open are withdrawn, and that one of that moment is not asked
+    again by itself; a sentence each."""
 
     @classmethod
     def of_rewind(cls, view: ThreadView, response: RewindResponse) -> Self:
         shown = ThreadDetail.of_view(view)
-        return cls(**dict(shown), restored=response.restored, kept=response.kept)
+        return cls(**dict(shown), restored=response.restored, kept=response.kept, notes=response.notes)
 
 
 class Health(Documented):

@@ -28,6 +28,8 @@ async def health(request: Request, services: ServicesOf) -> Health:
     """Whether work can be done. Details only for callers with a key, where keys are in use."""
     providers = services.models.reachable()
     problems = services.models.problems()
+    if trouble := await services.agent.trouble():
+        problems = [trouble, *problems]
     return Health(
         status="degraded" if problems or not any(providers.values()) else "ok",
         providers=providers if request.state.principal else {},

@@ -8,6 +8,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from agent_service.agent.code_agent import CodeAgent
+from agent_service.keys.directory import ProviderAccounts
+from agent_service.ledger.ledger import Ledger
 from agent_service.model_pool import ModelPool
 from agent_service.principals import Principal
 
@@ -18,6 +20,8 @@ class Services:
 
     agent: CodeAgent
     models: ModelPool
+    ledger: Ledger
+    accounts: ProviderAccounts
 
 
 def _services(request: Request) -> Services:

@@ -79,6 +79,8 @@ async def rewind_thread(
     """Go on from an earlier checkpoint. What came after it stays in the history, to be returned to.
 
     With `files` what the thread changed since is undone, too, but for files that somebody else changed.
+    Questions that are open now are withdrawn. A question that was open then is not asked again by itself:
+    send an instruction. A fork that is made while the thread waits keeps its questions open.
     """
     key = idempotency_key(request, "rewind", _about(thread_id, await request.body()))
     begun = await asyncio.shield(services.agent.timeline.rewind(principal.name, thread_id, body, key))

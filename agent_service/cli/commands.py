@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from agent_service.cli.start import Start
 
 Quality = Literal["fastest", "balanced", "best_quality"]
+Grouping = Literal["day", "provider", "model", "thread"]
 Level = Literal["debug", "info", "warning", "error"]
 Status = Literal["idle", "running", "requires_human_input", "error"]
 
@@ -25,6 +26,11 @@ YesOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Say yes to approvals. Questions are still asked.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+ProviderArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The provider.")]
+AccountOption = Annotated[
+    str | None, typer.Option("--account", metavar="ACCOUNT", help="One of several accounts.")
+]
+NoVerifyOption = Annotated[bool, typer.Option("--no-verify", help="Store keys without trying them first.")]
 ThreadArgument = Annotated[
     str, typer.Argument(metavar="THREAD", show_default=False, help="Its id, or the beginning of it.")
 ]
@@ -38,6 +44,8 @@ cli = typer.Typer(
 )
 local = typer.Typer(help="The embedded model: runs on this machine, needs no key.", no_args_is_help=True)
 threads = typer.Typer(help="What was worked on, and what waits for an answer.", no_args_is_help=True)
+providers = typer.Typer(help="Accounts at model providers, their keys encrypted.", no_args_is_help=True)
+cli.add_typer(providers, name="providers")
 cli.add_typer(local, name="local")
 cli.add_typer(threads, name="threads")
 
@@ -144,6 +152,21 @@ def models(
     show_models(_quiet_start(config, data_dir), why, quality, as_json=json)
 
 
+@cli.command()
+def usage(
+    by: Annotated[Grouping, typer.Option(help="What to add up.")] = "day",
+    days: Annotated[int, typer.Option(min=1, max=3660, help="Of so many days, today among them.")] = 30,
+    everybody: Annotated[bool, typer.Option("--all", help="Everybody's; needs an admin key.")] = False,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show what models cost: calls, tokens, money."""
+    from agent_service.cli.usage import show_usage
+
+    show_usage(_quiet_start(config, data_dir), by, days, everybody=everybody, as_json=json)
+
+
 @local.command("install")
 def local_install(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Download without asking.")] = False,
@@ -170,6 +193,143 @@ def local_remove(config: ConfigOption = None, data_dir: DataDirOption = None) ->
     from agent_service.cli.local import remove
 
     remove(_quiet_start(config, data_dir))
+
+
+@providers.command("list")
+def providers_list(
+    everything: Annotated[bool, typer.Option("--all", help="Also those without an account.")] = False,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """List the providers: tier, keys and where they come from, health."""
+    from agent_service.cli.providers import list_providers
+
+    list_providers(_quiet_start(config, data_dir), everything=everything, as_json=json)
+
+
+@providers.command("show")
+def providers_show(
+    name: ProviderArgument,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show a provider and its accounts."""
+    from agent_service.cli.providers import show_provider
+
+    show_provider(_quiet_start(config, data_dir), name.lower(), as_json=json)
+
+
+@providers.command("add")
+def providers_add(
+    name: ProviderArgument,
+    account: Annotated[
+        str, typer.Option(metavar="ACCOUNT", help="Tells several accounts apart.")
+    ] = "default",
+    api_key_stdin: Annotated[
+        bool, typer.Option("--api-key-stdin", help="Read the key from standard input, else it is asked for.")
+    ] = False,
+    no_key: Annotated[bool, typer.Option("--no-key", help="It takes requests without a key.")] = False,
+    base_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Its address, if it is not the usual one.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Only this model; may be given several times.")
+    ] = None,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="The address may be http, on this machine or network.")
+    ] = False,
+    cap: Annotated[
+        float | None, typer.Option(metavar="USD", min=0.0, help="The most to be spent in a day.")
+    ] = None,
+    no_verify: NoVerifyOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Store an account and its key; one of the same name is replaced."""
+    from agent_service.cli.providers import add_account
+
+    wanted = {
+        "account": account,
+        "base_url": base_url,
+        "models": model or None,
+        "allow_private": allow_private,
+        "cap_usd_per_day": cap,
+        "verify": not no_verify,
+    }
+    start = _quiet_start(config, data_dir)
+    raise typer.Exit(add_account(start, name.lower(), wanted, key_from_stdin=api_key_stdin, keyless=no_key))
+
+
+@providers.command("remove")
+def providers_remove(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", show_default=False, help="The provider.")
+    ] = None,
+    account: AccountOption = None,
+    unreadable: Annotated[
+        bool, typer.Option("--unreadable", help="All whose keys cannot be read: the master key is lost.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Delete a provider's stored accounts, or one of them."""
+    from agent_service.cli.providers import remove_account, remove_unreadable
+
+    if (name is None) is not unreadable:
+        raise typer.BadParameter("give either a provider or --unreadable", param_hint="NAME")
+    start = _quiet_start(config, data_dir)
+    if name is None:
+        raise typer.Exit(remove_unreadable(start, yes=yes))
+    raise typer.Exit(remove_account(start, name.lower(), account, yes=yes))
+
+
+@providers.command("import")
+def providers_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be taken.")] = False,
+    no_verify: NoVerifyOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Store the accounts of a file: YAML, JSON, .env, .lenv or indented Links notation."""
+    from agent_service.cli.providers import import_accounts
+
+    start = _quiet_start(config, data_dir)
+    raise typer.Exit(import_accounts(start, file, verify=not no_verify, dry_run=dry_run))
+
+
+@providers.command("test")
+def providers_test(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", show_default=False, help="Only this provider.")
+    ] = None,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Try the keys: list the models, send a tiny request."""
+    from agent_service.cli.providers import try_keys
+
+    raise typer.Exit(try_keys(_quiet_start(config, data_dir), name and name.lower(), as_json=json))
+
+
+@providers.command("rotate")
+def providers_rotate(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Encrypt all stored keys anew, under a new master key."""
+    from agent_service.cli.providers import rotate_master_key
+
+    rotate_master_key(_quiet_start(config, data_dir))
+
+
+@providers.command("configure")
+def providers_configure(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Set accounts up in a dialogue; each key is tried as it is entered."""
+    from agent_service.cli.configure import configure
+
+    raise typer.Exit(configure(_quiet_start(config, data_dir)))
 
 
 @threads.command("list")
@@ -302,7 +462,7 @@ def threads_rewind(
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Take a thread back; files that somebody else changed since stay, and are named."""
+    """Take a thread back; files that somebody else changed stay, and open questions are withdrawn."""
     from agent_service.cli.timeline import rewind_thread
 
     start = _quiet_start(config, data_dir)

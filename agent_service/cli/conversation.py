@@ -9,21 +9,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
-from agent_service.cli.answers import Answers
-from agent_service.cli.client import Disconnected, Event, Events, Refused, ServiceClient
+from agent_service.cli.answers import Answers, answers_from_stdin
+from agent_service.cli.client import Begin, Disconnected, Refused, ServiceClient
 from agent_service.cli.fault import COMPLETED, FAILED, INTERRUPTED, WAITING, Fault, fault_of
+from agent_service.cli.pursuit import POLL_SECONDS, RECONNECT_SECONDS, Pursuit
 from agent_service.cli.render import RunView, print_diff, was_cancelled
+from agent_service.cli.start import Start
 from agent_service.cli.terminal import Terminal
 from agent_service.cli.wording import command_name
 
-RECONNECT_SECONDS = 60.0
-"""How long a service that went away is waited for."""
-POLL_SECONDS = 0.5
 LAST_WORDS_SECONDS = 2.0
 """How long the answer to a cancel is waited for when the run has ended already."""
 _OVERTAKEN = ("already_answered", "not_waiting", "thread_busy")
@@ -32,35 +32,41 @@ _OVERTAKEN = ("already_answered", "not_waiting", "thread_busy")
 Response = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who looks on and answers."""
+
+    terminal: Terminal
+    answers: Answers
+    options: str = ""
+    """Shown with the command that answers a question later; see `Start.options`."""
+    as_json: bool = False
+    """Whether a program reads the outcome from standard output."""
+
+    @classmethod
+    def here(cls, start: Start, *, yes: bool, as_json: bool) -> Audience:
+        """Whoever started this command; with `yes` they consent to whatever wants approval."""
+        terminal = Terminal(to_stderr=as_json)
+        return cls(terminal, answers_from_stdin(terminal, yes=yes), start.options, as_json)
+
+
 class Conversation:
     """One thread, followed and answered until it comes to an end."""
 
     def __init__(
-        self,
-        client: ServiceClient,
-        thread_id: str,
-        terminal: Terminal,
-        answers: Answers,
-        *,
-        options: str = "",
-        as_json: bool = False,
-        beginning: str = "working",
+        self, client: ServiceClient, thread_id: str, audience: Audience, beginning: str = "working"
     ) -> None:
-        """`options` are shown with the command that answers a question later; see `Start.options`.
+        """`beginning` is what goes on until the model first speaks."""
+        self._client, self._thread_id, self._audience = client, thread_id, audience
+        self._view = RunView(audience.terminal, beginning)
 
-        `beginning` is what goes on until the model first speaks.
-        """
-        self._client, self._thread_id, self._options = client, thread_id, options
-        self._terminal, self._answers, self._as_json = terminal, answers, as_json
-        self._view = RunView(terminal, beginning)
-
-    def run(self, events: Events) -> int:
-        """Follow the events, ask and answer, show how it ended. Returns the exit code."""
-        response = self._follow(events)
+    def run(self, begin: Begin) -> int:
+        """Follow the run, ask and answer, show how it ended. Returns the exit code."""
+        response = self._follow(begin)
         while response["agent_status"] == "requires_human_input":
             request = response["human_input_request"]
             self._view.question(request)
-            answer = self._answers.answer(request)
+            answer = self._audience.answers.answer(request)
             if answer is None:
                 break
             response = self._go_on(response, request["tool_call_id"], answer)
@@ -78,43 +84,29 @@ class Conversation:
                 return self._settled()
             raise
 
-    def _follow(self, events: Events) -> Response:
+    def _follow(self, begin: Begin) -> Response:
         self._view.waiting()
         try:
             with _first_interrupt(self._cancel):
-                return self._watch(events)
+                return self._watch(begin)
         except KeyboardInterrupt:
-            self._view.note(
-                f"Left. How it stands: {command_name()} threads show {self._thread_id}{self._options}"
-            )
+            again = f"threads show {self._thread_id}{self._audience.options}"
+            self._view.note(f"Left. How it stands: {command_name()} {again}")
             raise
         finally:
             self._view.quiet()
 
-    def _watch(self, events: Events) -> Response:
-        """The response at the end of the events. Where the connection breaks off they are taken up again."""
-        last: Event | None = None
-        give_up: float | None = None
-        while True:
-            try:
-                with closing(events):
-                    for event in events:
-                        last, give_up = event, None
-                        self._view.show(event)
-                        if event["kind"] == "run.finished":
-                            response: Response = event["response"]
-                            return response
-            except Disconnected:
-                if give_up is None:
-                    self._view.note("The connection broke off; waiting for the service.")
-                    self._view.waiting()
-                    give_up = time.monotonic() + RECONNECT_SECONDS
-                if time.monotonic() > give_up:
-                    raise
-            if last is None:
-                return self._settled()
-            time.sleep(POLL_SECONDS)
-            events = self._client.follow(last)
+    def _watch(self, begin: Begin) -> Response:
+        """The response at the end of the run's events, which are shown."""
+        response: Response = {}
+        for event in Pursuit(self._client, self._thread_id, begin, self._tell_break).events():
+            self._view.show(event)
+            response = event.get("response", response)
+        return response
+
+    def _tell_break(self) -> None:
+        self._view.note("The connection broke off; waiting for the service.")
+        self._view.waiting()
 
     def _settled(self) -> Response:
         """The thread's latest response, as soon as no run is under way."""
@@ -145,15 +137,14 @@ class Conversation:
             self._view.note(str(fault))
 
     def _finish(self, response: Response) -> int:
-        status = response["agent_status"]
+        status, terminal = response["agent_status"], self._audience.terminal
         self._view.summary(response)
         if status == "requires_human_input":
-            tell_answer_command(
-                self._terminal, self._thread_id, response["human_input_request"], self._options
-            )
+            request = response["human_input_request"]
+            tell_answer_command(terminal, self._thread_id, request, self._audience.options)
         else:
-            self._terminal.line(("  thread ", "dim"), (self._thread_id, "dim"))
-        if self._as_json:
+            terminal.line(("  thread ", "dim"), (self._thread_id, "dim"))
+        if self._audience.as_json:
             write_json(response)
         elif status != "requires_human_input" and response["files_changed"]:
             self._show_diff()
@@ -162,8 +153,9 @@ class Conversation:
         return {"completed": COMPLETED, "requires_human_input": WAITING}.get(status, FAILED)
 
     def _show_diff(self) -> None:
-        self._terminal.gap()
-        print_diff(self._terminal.console, self._client.diff(self._thread_id), live=self._terminal.live)
+        terminal = self._audience.terminal
+        terminal.gap()
+        print_diff(terminal.console, self._client.diff(self._thread_id), live=terminal.live)
 
 
 def tell_answer_command(terminal: Terminal, thread_id: str, request: Response, options: str) -> None:

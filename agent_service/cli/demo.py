@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from agent_service.cli.answers import Answers, answers_from_stdin
 from agent_service.cli.connection import default_url, own_service
-from agent_service.cli.conversation import Conversation
+from agent_service.cli.conversation import Audience, Conversation
 from agent_service.cli.fault import COMPLETED, FAILED
 from agent_service.cli.local import install
 from agent_service.cli.models import ranking
@@ -49,7 +49,7 @@ def demo(start: Start, *, yes: bool) -> int:
     answers = _DemoAnswers(answers_from_stdin(terminal, yes=True), terminal)
     body = {"instruction": INSTRUCTION, "thread_id": thread_id, "project_directory": str(project)}
     with own_service(start, project) as client:
-        conversation = Conversation(client, thread_id, terminal, answers, beginning=start.beginning)
+        conversation = Conversation(client, thread_id, Audience(terminal, answers), start.beginning)
         exit_code = conversation.run(client.invoke(body))
     if exit_code == COMPLETED:
         _what_next(terminal, start, project)

@@ -23,6 +23,8 @@ from agent_service.cli.terminal import Terminal
 from agent_service.cli.wording import command_name, laid_out
 from agent_service.config_file import ConfigError
 from agent_service.data_dir import prepare_data_dir
+from agent_service.keys.joining import Joined
+from agent_service.keys.reading import joined_accounts
 from agent_service.local_model.engine import available_memory, engine_available
 from agent_service.local_model.weights import CODER_1_5B, installed
 from agent_service.model_pool import HOW_TO_BEGIN, make_provider
@@ -82,17 +84,25 @@ async def _checks(config: Path | None, overrides: Mapping[str, object]) -> Async
     yield _python()
     try:
         start = read_start(config, overrides)
-        providers = start.routing.providers
+        joined = Joined(start.routing)
     except ConfigError as error:
         yield Check("configuration", "broken", str(error), "Mend it; nothing else can be looked at before.")
         return
     yield _configuration(start)
     yield _data_dir(start)
     yield await _database(start)
+    with suppress(DatabaseUnusable):  # as was said just now
+        try:
+            joined = await joined_accounts(start.settings, start.environ)
+        except ConfigError as error:
+            yield Check("accounts", "broken", str(error), "The service does not start before.")
+        for problem in joined.problems:
+            yield Check("accounts", "hint", problem)
+    providers = joined.config.providers
     yield _file_access()
     yield _tools(start)
     usable = 0
-    for check in await asyncio.gather(*(_provider(spec, start) for spec in providers)):
+    for check in await asyncio.gather(*(_provider(spec, start, joined) for spec in providers)):
         usable += check.state == "ok"
         yield check
     for check in await _local_servers(start, used=not providers):
@@ -160,16 +170,16 @@ def _file_access() -> Check:
     )
 
 
-async def _provider(spec: ProviderSpec, start: Start) -> Check:
+async def _provider(spec: ProviderSpec, start: Start, joined: Joined) -> Check:
     name = f"{spec.name}"
     key = "key set" if spec.api_key else "no key"
-    provider = make_provider(spec)
+    provider = make_provider(spec, public_only=spec.name in joined.restricted)
     try:
         async with asyncio.timeout(LISTING_SECONDS):
             listed = await provider.list_models()
         return Check(name, "ok", f"{key}, {len(listed)} models at {spec.base_url}")
     except ProviderError as error:
-        return Check(name, "hint", f"{key}, {error}", f"Look at {_where_set(spec, start)}.")
+        return Check(name, "hint", f"{key}, {error}", f"Look at {_where_set(spec, start, joined)}.")
     except TimeoutError:
         return Check(name, "hint", f"{key}, no answer within {LISTING_SECONDS:.0f} s from {spec.base_url}")
     finally:
@@ -177,8 +187,10 @@ async def _provider(spec: ProviderSpec, start: Start) -> Check:
             await provider.aclose()
 
 
-def _where_set(spec: ProviderSpec, start: Start) -> str:
+def _where_set(spec: ProviderSpec, start: Start, joined: Joined) -> str:
     """Where the provider's key and address come from."""
+    if spec.name in joined.stored:
+        return f"the stored account: {command_name()} providers show {spec.name}"
     known, entry = known_providers().get(spec.name), start.settings.providers.get(spec.name)
     variable = (
         next((name for name in known.env_keys if start.environ.get(name, "").strip()), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from agent_service.cli.terminal import printable
 from routing.redaction import redact
@@ -15,15 +15,16 @@ _CHATTY = ("aiosqlite", "asyncio", "httpcore", "httpx", "uvicorn.error", "watchf
 class RedactingFormatter(logging.Formatter):
     """Lines in which known secrets, and whatever looks like a key, are masked; tracebacks included."""
 
-    def __init__(self, secrets: Iterable[str]) -> None:
+    def __init__(self, secrets: Collection[str]) -> None:
+        """`secrets` may grow later."""
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
-        self._secrets = tuple(secrets)
+        self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(redact(super().format(record), self._secrets))
+        return printable(redact(super().format(record), tuple(self._secrets)))
 
 
-def configure_logging(level: str, secrets: Iterable[str]) -> None:
+def configure_logging(level: str, secrets: Collection[str]) -> None:
     """Log to standard error from that level on (a name of `logging`, any case)."""
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter(secrets))

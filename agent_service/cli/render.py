@@ -32,6 +32,7 @@ class RunView:
         self._mid_line = False
         self._streamed = False
         self._after_tool = False
+        self._told = False
         self._spinner: Progress | None = None
         self._watch = Stopwatch()
 
@@ -44,7 +45,9 @@ class RunView:
             "tool.finished": self._tool_finished,
             "model.switched": self._model_switched,
             "error": self._error,
+            "run.finished": self._finished,
         }
+        self._told = self._told or event["kind"] in ("run.started", "message")
         if event["kind"] in ("token", "message", "tool.started", "error"):
             self._doing = "working"
         if show := shows.get(event["kind"]):
@@ -116,6 +119,14 @@ class RunView:
             self.terminal.line(event["text"])
         self.quiet()
         self._streamed = False
+
+    def _finished(self, event: Event) -> None:
+        """What the model said, if only the outcome is told of the run."""
+        said = event["response"].get("explanation")
+        if said and not self._told:
+            self._begin_text()
+            self.terminal.line(said)
+        self._told = False
 
     def _begin_text(self) -> None:
         self.quiet()

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from agent_service.cli.answers import answers_from_stdin
 from agent_service.cli.client import Refused, ServiceClient
 from agent_service.cli.connection import connect
-from agent_service.cli.conversation import Conversation
+from agent_service.cli.conversation import Audience, Conversation
 from agent_service.cli.fault import WRONG_USAGE, Fault
 from agent_service.cli.start import Start
-from agent_service.cli.terminal import Terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +34,12 @@ def run(start: Start, wish: Wish) -> int:
     if not wish.instruction.strip():
         raise Fault("the instruction is empty; say in words what to do", WRONG_USAGE)
     project = _folder(wish.project or Path.cwd())
-    terminal = Terminal(to_stderr=wish.as_json)
-    answers = answers_from_stdin(terminal, yes=wish.yes)
+    audience = Audience.here(start, yes=wish.yes, as_json=wish.as_json)
     with connect(start, project) as client:
         thread_id = client.full_id(wish.thread) if wish.thread else str(uuid4())
         known = wish.thread is not None and wish.project is None and _exists(client, thread_id)
         body = _request(wish, thread_id, None if known else project)
-        return Conversation(
-            client,
-            thread_id,
-            terminal,
-            answers,
-            options=start.options,
-            as_json=wish.as_json,
-            beginning=start.beginning,
-        ).run(client.invoke(body))
+        return Conversation(client, thread_id, audience, start.beginning).run(client.invoke(body))
 
 
 def _folder(path: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,8 @@ class Start:
     config: Path | None
     overrides: Mapping[str, object]
     settings: Settings
+    known_secrets: set[str] = field(default_factory=set, repr=False, compare=False)
+    """The keys that were met so far; see `secrets`."""
 
     @property
     def routing(self) -> RoutingConfig:
@@ -46,16 +48,18 @@ class Start:
         """What goes on before a model first speaks: without a provider, one of this machine is loaded."""
         return "working" if self.routing.providers else "loading the model"
 
-    def secrets(self) -> list[str]:
-        """The providers' keys, to be kept out of logs."""
+    def secrets(self) -> set[str]:
+        """The providers' keys, to be kept out of logs; a service adds those that are stored."""
         keys = [spec.api_key for spec in self.routing.providers]
-        return [key.get_secret_value() for key in keys if key is not None]
+        self.known_secrets.update(key.get_secret_value() for key in keys if key is not None)
+        return self.known_secrets
 
     def launch(self, overrides: Mapping[str, object] | None = None) -> Launch:
         """What a service is made from; `overrides` win over everything else."""
         from agent_service.app import Launch
 
-        return Launch(self.environ, self.config, {**self.overrides, **(overrides or {})})
+        given = {**self.overrides, **(overrides or {})}
+        return Launch(self.environ, self.config, given, secrets=self.known_secrets)
 
 
 def read_start(config: Path | None, overrides: Mapping[str, object] | None = None) -> Start:

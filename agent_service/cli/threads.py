@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.cells import cell_len
-from rich.table import Table
 from rich.text import Text
 
-from agent_service.cli.answers import answers_from_stdin, confirmed
+from agent_service.cli.answers import confirmed
 from agent_service.cli.client import ServiceClient
 from agent_service.cli.connection import connect
-from agent_service.cli.conversation import Conversation, tell_answer_command, write_json
+from agent_service.cli.conversation import Audience, Conversation, tell_answer_command, write_json
 from agent_service.cli.fault import COMPLETED, FAILED, WRONG_USAGE, Fault
 from agent_service.cli.render import RunView, print_diff
 from agent_service.cli.start import Start
-from agent_service.cli.terminal import Terminal, ago, printable
+from agent_service.cli.table import age, print_table, short_id
+from agent_service.cli.terminal import Terminal, printable
 from agent_service.cli.wording import command_name
 
 _STYLES = {"running": "cyan", "requires_human_input": "yellow", "error": "red"}
 _WORDS = {"requires_human_input": "waits for an answer"}
 _CANCELLED = {"running": "The run was stopped.", "requires_human_input": "The question was withdrawn."}
-_SHORT_ID = 8
-"""Characters of an id that are shown to a person, where they are enough to tell threads apart."""
-_MIN_LAST = 12
-"""Characters of the last column of a table."""
-_GAP = 2
-"""Characters between two columns; one more where there are lines."""
 
 
 def list_threads(start: Start, *, status: str | None, limit: int, as_json: bool) -> None:
@@ -55,28 +45,6 @@ def list_threads(start: Start, *, status: str | None, limit: int, as_json: bool)
         for name, thread in zip(names, page["threads"], strict=True)
     ]
     print_table(terminal, ("thread", "status", "changed", "instruction"), rows)
-
-
-def short_id(name: str, names: list[str]) -> str:
-    """The beginning of the id if it is that of no other, else the id."""
-    short = name[:_SHORT_ID]
-    return short if sum(each.startswith(short) for each in names) == 1 else name
-
-
-def print_table(terminal: Terminal, titles: Sequence[str], rows: Sequence[tuple[Text, ...]]) -> None:
-    """A table in which only the last column may be cut, because the others are copied."""
-    *others, last = titles
-    table = Table(box=SIMPLE if terminal.live else None, show_edge=False, pad_edge=False)
-    fixed = 0
-    for place, title in enumerate(others):
-        width = max(len(title), *(cell_len(row[place].plain) for row in rows))
-        table.add_column(title, width=width, no_wrap=True)
-        fixed += width + _GAP + terminal.live
-    room = max(_MIN_LAST, terminal.console.width - fixed)
-    table.add_column(last, width=room, overflow="ellipsis", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    terminal.console.print(table, width=fixed + room, crop=False)
 
 
 def show_thread(start: Start, thread_id: str, *, as_json: bool) -> None:
@@ -108,34 +76,22 @@ def answer_thread(
     start: Start, thread_id: str, words: list[str], *, yes: bool = False, as_json: bool = False
 ) -> int:
     """Answer an open question and follow the run that goes on; returns the exit code."""
-    terminal = Terminal(to_stderr=as_json)
+    audience = Audience.here(start, yes=yes, as_json=as_json)
     with connect(start) as client:
         thread_id = client.full_id(thread_id)
         call_id = words[0] if len(words) == 2 else _only_question(client, thread_id)
-        events = client.resume(thread_id, call_id, words[-1])
-        answers = answers_from_stdin(terminal, yes=yes)
-        return Conversation(client, thread_id, terminal, answers, options=start.options, as_json=as_json).run(
-            events
-        )
+        return Conversation(client, thread_id, audience).run(client.resume(thread_id, call_id, words[-1]))
 
 
 def follow_thread(start: Start, thread_id: str, *, yes: bool = False, as_json: bool = False) -> int:
     """Show the latest run from its beginning, go along to its end, and answer; returns the exit code."""
-    terminal = Terminal(to_stderr=as_json)
+    audience = Audience.here(start, yes=yes, as_json=as_json)
     with connect(start) as client:
         thread = client.thread(client.full_id(thread_id))
         if thread["run_id"] is None:
             raise Fault("nothing has happened on this thread yet")
-        ids = {"thread_id": thread["thread_id"], "run_id": thread["run_id"]}
-        conversation = Conversation(
-            client,
-            thread["thread_id"],
-            terminal,
-            answers_from_stdin(terminal, yes=yes),
-            options=start.options,
-            as_json=as_json,
-        )
-        return conversation.run(client.follow({**ids, "seq": 0}))
+        conversation = Conversation(client, thread["thread_id"], audience)
+        return conversation.run(lambda: client.follow_latest(thread))
 
 
 def show_diff(start: Start, thread_id: str) -> None:
@@ -179,8 +135,3 @@ def _only_question(client: ServiceClient, thread_id: str) -> str:
         f"\n  {each['tool_call_id']}  {printable(each['question_for_human'])}" for each in pending
     )
     raise Fault(f"several questions are open; say which one, before the answer:{named}", WRONG_USAGE)
-
-
-def age(moment: str) -> str:
-    """How long ago an ISO 8601 moment was, as people say it."""
-    return ago((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())

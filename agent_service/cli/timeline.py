@@ -12,8 +12,8 @@ from agent_service.cli.conversation import tell_answer_command, write_json
 from agent_service.cli.fault import COMPLETED, FAILED, WRONG_USAGE, Fault
 from agent_service.cli.render import RunView
 from agent_service.cli.start import Start
+from agent_service.cli.table import age, print_table
 from agent_service.cli.terminal import Terminal, printable
-from agent_service.cli.threads import age, print_table
 from agent_service.cli.wording import command_name
 
 
@@ -105,7 +105,9 @@ def _show_rewound(terminal: Terminal, back: dict[str, Any]) -> None:
     if back["agent_status"] == "error":
         terminal.line(("✗ ", "red"), back["error_details"] or "")
         return
-    terminal.line("The thread is back where it was then.")
+    terminal.line("The conversation is back where it was then.")
+    for note in back["notes"]:
+        terminal.line((note, "yellow"))
     for path in back["restored"]:
         terminal.line(("  restored  ", "green"), path)
     for each in back["kept"]:

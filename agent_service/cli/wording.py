@@ -27,7 +27,7 @@ def laid_out(message: str) -> list[str]:
 
     Commands of ours in it are written as they can be typed here.
     """
-    text = re.sub(rf"\b{NAME}(?= local install)", lambda _: command_name(), message)
+    text = re.sub(rf"(?<!/)\b{NAME}(?= local install)", lambda _: command_name(), message)
     if "(1) " in text and "(2) " in text:
         text = re.sub(r";? (?=\([1-9]\) )", "\n  ", text)
     return text.splitlines()

@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from agent_service.local_model.engine import engine_available
+from tests.service import wait_until
 from tests.upstream import ScriptedUpstream, ScriptItem, calls, hang, status, wait
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -278,8 +279,7 @@ def test_ctrl_c_during_a_run_cancels_it(desk: Desk, upstream: ScriptedUpstream) 
     upstream.then(wait(held))
     screen = Screen(desk.command("run", "Take long"), desk.project, desk.environ)
     screen.until("working")
-    while not upstream.requests:
-        time.sleep(0.02)
+    wait_until(lambda: upstream.requests, PATIENCE)
     screen.type("\x03")
     screen.until("■ Cancelled")
     held.set()
@@ -337,8 +337,7 @@ def test_each_step_is_shown_once_although_the_service_was_killed_in_between(
         cwd=desk.project,
         env=desk.environ,
     )
-    while len(upstream.requests) < 2:
-        time.sleep(0.02)
+    wait_until(lambda: len(upstream.requests) == 2, PATIENCE)
     service.send_signal(signal.SIGKILL)
     service.wait()
     desk.serve()
@@ -363,8 +362,7 @@ def test_sigterm_ends_the_service_in_good_order_and_the_run_goes_on_later(
         cwd=desk.project,
         env=desk.environ,
     )
-    while not upstream.requests:
-        time.sleep(0.02)
+    wait_until(lambda: upstream.requests, PATIENCE)
     service.send_signal(signal.SIGTERM)
     time.sleep(0.5)
     held.set()
@@ -381,8 +379,7 @@ def test_a_second_signal_ends_the_service_at_once(desk: Desk, upstream: Scripted
     service = desk.serve()
     body = {"instruction": "Wait", "background": True}
     httpx.post(f"http://127.0.0.1:{desk.port}/v1/agents/code/invoke", json=body).raise_for_status()
-    while not upstream.requests:
-        time.sleep(0.02)
+    wait_until(lambda: upstream.requests, PATIENCE)
     service.send_signal(signal.SIGTERM)
     time.sleep(0.5)
     assert service.poll() is None
@@ -567,6 +564,10 @@ def test_a_thread_is_taken_back_and_forked(desk: Desk, upstream: ScriptedUpstrea
     assert desk.call("run", "Ask now", "--thread", fork_id).returncode == 3
     again = desk.call("threads", "fork", fork_id)
     assert "Which name?" in again.stdout
+    waits = json.loads(desk.call("threads", "history", fork_id, "--json").stdout)["checkpoints"][0]
+    asked = desk.call("threads", "rewind", fork_id, waits["checkpoint_id"])
+    assert "The question that was open is withdrawn." in asked.stdout
+    assert "not asked again by itself" in asked.stdout
     back = desk.call("threads", "rewind", thread_id, first, "--files", "--yes")
     assert back.returncode == 0, back.stderr
     assert "restored  greet.py" in back.stdout

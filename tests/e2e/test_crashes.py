@@ -87,7 +87,7 @@ def test_killed_while_resuming_the_answer_counts_once(tmp_path: Path, project: P
 
 def test_sigterm_leaves_off_and_the_next_start_goes_on(tmp_path: Path, project: Path) -> None:
     release = threading.Event()
-    script: list[ScriptItem] = [WRITE, wait(release, "ok"), "ok after the restart"]
+    script: list[ScriptItem] = [WRITE, wait(release, calls(("list_files", {}))), "ok after the restart"]
     with (
         ScriptedUpstream(script) as upstream,
         ServiceProcess(tmp_path, upstream) as service,
@@ -99,10 +99,14 @@ def test_sigterm_leaves_off_and_the_next_start_goes_on(tmp_path: Path, project: 
         began = time.monotonic()
         assert service.terminate() == 0
         assert time.monotonic() - began < 20
-        assert running.result().status_code in (200, 503)
+        assert running.result().json()["error"]["code"] == "shutting_down"
+        assert len(upstream.requests) == 2
         service.start()
         wait_until(lambda: service.thread("thread-01")["status"] == "idle")
         assert service.thread("thread-01")["agent_status"] == "completed"
+        assert service.thread("thread-01")["last_response"]["explanation"] == "ok after the restart"
+        assert len(upstream.requests) == 3
+        assert upstream.refusals == []
         assert (project / "name.txt").read_text() == "Orion\n"
 
 

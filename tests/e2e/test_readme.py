@@ -100,7 +100,7 @@ def test_the_tool_example(tmp_path: Path, project: Path) -> None:
 def test_every_route_that_is_named_exists(tmp_path: Path) -> None:
     with ScriptedUpstream() as upstream, RunningService(tmp_path, upstream) as service:
         paths = service.client.get("/openapi.json").json()["paths"]
-    for named in set(re.findall(r"(?:POST|GET|DELETE) (/[\w/{}]+)", README)):
+    for named in set(re.findall(r"(?:POST|GET|DELETE) (/[\w/{}-]+)", README)):
         assert named.replace("{id}", "{thread_id}") in paths, named
 
 

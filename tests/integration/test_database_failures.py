@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,10 @@ import httpx
 import pytest
 
 from checkpoints import sqlite
+from checkpoints.owner import this_process
 from tests.databases import PostgresqlServer
 from tests.service import RunningService, wait_until
-from tests.upstream import ScriptedUpstream
+from tests.upstream import ScriptedUpstream, calls, wait
 
 
 def assert_unavailable(answer: httpx.Response, message: str) -> None:
@@ -63,6 +67,9 @@ def test_a_file_that_is_gone_for_a_while(tmp_path: Path) -> None:
         thread_id = service.invoke("one").json()["thread_id"]
         with taken_away(state_file(service)):
             assert_unavailable(service.invoke("two"), "Put it back")
+            health = service.client.get("/health").json()
+            assert health["status"] == "degraded"
+            assert health["problems"]
             assert_unavailable(service.client.get(f"/v1/agents/threads/{thread_id}"), "Put it back")
         assert service.invoke("two", thread_id=thread_id).json()["explanation"] == "Two."
 
@@ -95,5 +102,97 @@ def test_a_server_that_is_down_for_a_while(
         thread_id = service.invoke("one").json()["thread_id"]
         with postgresql.stopped():
             assert_unavailable(service.invoke("two"), "server cannot be reached")
+            health = service.client.get("/health").json()
+            assert health["status"] == "degraded"
+            assert "server cannot be reached" in health["problems"][0]
             assert_unavailable(service.client.get(f"/v1/agents/threads/{thread_id}"), "cannot be reached")
         assert service.invoke("two", thread_id=thread_id).json()["explanation"] == "Two."
+
+
+def test_a_lock_in_the_middle_of_a_run_costs_one_more_answer_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 100)
+    held = threading.Event()
+    with (
+        ScriptedUpstream([wait(held, "One."), "One.", "One again."]) as upstream,
+        RunningService(tmp_path, upstream) as service,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        running = pool.submit(service.invoke, "one", thread_id="thread-01")
+        wait_until(lambda: upstream.requests)
+        with locked(state_file(service)):
+            held.set()
+            assert_unavailable(running.result(), "locked by another program")
+            time.sleep(4)
+            assert len(upstream.requests) == 1
+        wait_until(lambda: service.thread("thread-01")["status"] == "idle")
+        assert service.thread("thread-01")["last_response"]["explanation"] == "One."
+        assert len(upstream.requests) == 2
+
+
+def test_a_run_that_waits_for_the_database_can_be_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 100)
+    held = threading.Event()
+    with (
+        ScriptedUpstream([wait(held, "One."), "One.", "Two."]) as upstream,
+        RunningService(tmp_path, upstream) as service,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        running = pool.submit(service.invoke, "one", thread_id="thread-01")
+        wait_until(lambda: upstream.requests)
+        with locked(state_file(service)):
+            held.set()
+            assert running.result().status_code == 503
+            cancelling = pool.submit(service.client.post, "/v1/agents/threads/thread-01/cancel", json={})
+            time.sleep(1)
+        cancelled = cancelling.result()
+        assert (cancelled.status_code, cancelled.json()["status"]) == (200, "idle")
+        assert len(upstream.requests) == 1
+        assert service.invoke("two", thread_id="thread-01").json()["agent_status"] == "completed"
+
+
+def test_a_claim_that_was_not_heard_of_is_taken_up(tmp_path: Path) -> None:
+    with ScriptedUpstream(["One.", "Two."]) as upstream, RunningService(tmp_path, upstream) as service:
+        service.invoke("one", thread_id="thread-01")
+        with closing(sqlite3.connect(state_file(service))) as connection:  # as if its commit had failed
+            connection.execute(
+                "UPDATE threads SET status = 'running', holder = ?, fence = fence + 1, lease_until = 1.0",
+                (this_process(),),
+            )
+            connection.execute("UPDATE runs SET response = NULL, finished_at = NULL")
+            connection.commit()
+        wait_until(lambda: service.thread("thread-01")["status"] == "idle")
+        assert service.thread("thread-01")["agent_status"] == "completed"
+
+
+def test_a_run_whose_project_went_meanwhile_comes_to_rest(tmp_path: Path, project: Path) -> None:
+    with ScriptedUpstream(["One."]) as upstream, RunningService(tmp_path, upstream) as service:
+        service.invoke("one", thread_id="thread-01", project_directory=str(project))
+        project.rmdir()
+        with closing(sqlite3.connect(state_file(service))) as connection:
+            connection.execute(
+                "UPDATE threads SET status = 'running', holder = 'other-boot:1:1:1', lease_until = 1.0"
+            )
+            connection.execute("UPDATE runs SET response = NULL, finished_at = NULL")
+            connection.commit()
+        wait_until(lambda: service.thread("thread-01")["status"] == "error")
+        assert "put it back" in service.thread("thread-01")["error_details"]
+
+
+def test_a_lost_content_is_told_and_does_not_hold_the_thread_for_ever(tmp_path: Path, project: Path) -> None:
+    write = calls(("write_file", {"filepath": "a.txt", "content": "1\n"}, "w1"))
+    with (
+        ScriptedUpstream([write, "One.", "Two.", "Three."]) as upstream,
+        RunningService(tmp_path, upstream) as service,
+    ):
+        service.invoke("one", thread_id="thread-01", project_directory=str(project))
+        with closing(sqlite3.connect(state_file(service))) as connection:
+            connection.execute("DELETE FROM blobs")
+            connection.commit()
+        refused = service.client.get("/v1/agents/threads/thread-01/diff")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (500, "state_damaged")
+        assert service.invoke("two", thread_id="thread-01").json()["agent_status"] == "completed"
+        assert service.invoke("else").status_code == 200

@@ -33,3 +33,16 @@ def test_who_cannot_be_told_does_no_harm(tmp_path: Path) -> None:
         RunningService(tmp_path, upstream, notify=told) as service,
     ):
         assert service.invoke(thread_id="thread-01").json()["agent_status"] == "requires_human_input"
+
+
+def test_the_question_of_a_fork_is_told_too(tmp_path: Path) -> None:
+    note = tmp_path / "note.json"
+    told = {"command": [sys.executable, "-c", STORE, str(note)]}
+    with (
+        ScriptedUpstream([ASK]) as upstream,
+        RunningService(tmp_path, upstream, notify=told) as service,
+    ):
+        service.invoke(thread_id="thread-01")
+        made = service.client.post("/v1/agents/threads/thread-01/fork", json={}).json()
+        wait_until(lambda: note.exists() and made["thread_id"] in note.read_text())
+        assert json.loads(note.read_text())["human_input_request"]["tool_call_id"] == "ask_1"

@@ -278,11 +278,18 @@ def changed(seen: list[SseEvent]) -> set[str]:
 
 def save_until_told(file: Path, seen: list[SseEvent]) -> None:
     """Save the file anew until its name is told: a watch takes its time to be set up."""
+    save_all_until_told({file: seen})
+
+
+def save_all_until_told(waiting: dict[Path, list[SseEvent]]) -> None:
+    """Save each file anew until its followers are told its name."""
     contents = iter(range(1_000_000))
 
     def told() -> bool:
-        file.write_text(f"{next(contents)}\n")
-        return file.name in changed(seen)
+        untold = [file for file, seen in waiting.items() if file.name not in changed(seen)]
+        for file in untold:
+            file.write_text(f"{next(contents)}\n")
+        return not untold
 
     wait_until(told, 20)
 
@@ -338,13 +345,17 @@ def test_the_seventeenth_project_is_not_watched_but_its_hashes_are_compared(tmp_
     ):
         for number, each in enumerate(projects):
             service.invoke(project_directory=str(each), thread_id=f"thread-{number:02}")
-        streams = [
-            followers.enter_context(following(service, f"thread-{number:02}"))
-            for number in range(len(projects))
-        ]
+
+        def follow(number: int) -> list[SseEvent]:
+            return followers.enter_context(following(service, f"thread-{number:02}"))
+
+        # A stream begins before its project has a watch: only what is told shows that all places are taken.
+        watched = {each / "b.py": follow(number) for number, each in enumerate(projects[:-1])}
+        save_all_until_told(watched)
+        seen = follow(MAX_WATCHED)
         (last / "a.py").write_text(AFTER)
-        save_until_told(projects[MAX_WATCHED - 1] / "b.py", streams[MAX_WATCHED - 1])
-        assert changed(streams[-1]) == set()
+        save_until_told(projects[0] / "c.py", watched[projects[0] / "b.py"])
+        assert changed(seen) == set()
         service.invoke(project_directory=str(last), thread_id=f"thread-{MAX_WATCHED:02}")
         assert "a.py" in notes(upstream)[0]
-        wait_until(lambda: changed(streams[-1]) == {"a.py"})
+        wait_until(lambda: changed(seen) == {"a.py"})

@@ -177,7 +177,7 @@ def test_every_error_is_json(running: Running) -> None:
         service.client.put("/v1/agents/threads/none-such", json={}),
         service.client.get("/v1/agents/threads/none-such/messages"),
         service.client.get("/v1/agents/threads/none-such"),
-        service.client.get("/api/providers"),
+        service.client.get("/api/nowhere"),
     ):
         assert response.status_code in (404, 405)
         assert response.json()["error"]["message"]

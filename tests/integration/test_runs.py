@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.base import id as ids
 
 from tests.service import RunningService, sse, wait_until
 from tests.upstream import ScriptedUpstream, ScriptItem, calls, cut_after, hang, raw, says, status, wait
@@ -348,3 +350,18 @@ def test_thousands_of_calls_in_one_answer_do_not_stop_the_service(tmp_path: Path
         assert service.invoke(project_directory=str(project)).json()["agent_status"] == "completed"
         assert upstream.refusals == []
         assert len(_answers(upstream)) <= 256
+
+
+def test_a_process_whose_clock_is_behind_goes_on_where_the_thread_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedUpstream(["One.", "Two."]) as upstream:
+        with RunningService(tmp_path, upstream) as service:
+            service.invoke("one", thread_id="thread-01")
+        real = time.time_ns
+        monkeypatch.setattr(ids, "_last_v6_timestamp", None)
+        monkeypatch.setattr(time, "time_ns", lambda: real() - 60 * 10**9)
+        with RunningService(tmp_path, upstream) as service:
+            assert service.invoke("two", thread_id="thread-01").json()["explanation"] == "Two."
+            told = service.client.get("/v1/agents/threads/thread-01/messages").json()["messages"]
+            assert [message["content"] for message in told] == ["one", "One.", "two", "Two."]

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from agent_service.agent.rewind import NOT_ASKED_AGAIN
 from tests.service import RunningService, SseEvent, sse, wait_until
 from tests.upstream import ScriptedUpstream, ScriptItem, calls, wait
 
@@ -34,10 +35,12 @@ def checkpoint(service: RunningService, messages: int, thread_id: str = THREAD) 
     return name
 
 
-def rewind(service: RunningService, checkpoint_id: str, **fields: Any) -> dict[str, Any]:
+def rewind(
+    service: RunningService, checkpoint_id: str, thread_id: str = THREAD, **fields: Any
+) -> dict[str, Any]:
     headers = fields.pop("headers", {})
     response = service.client.post(
-        f"/v1/agents/threads/{THREAD}/rewind",
+        f"/v1/agents/threads/{thread_id}/rewind",
         json={"checkpoint_id": checkpoint_id, **fields},
         headers=headers,
     )
@@ -267,11 +270,96 @@ def test_a_file_that_somebody_else_changed_is_kept_and_named(tmp_path: Path, pro
         (project / "c.txt").mkdir()
         back = rewind(service, checkpoint(service, 1), files=True)
         assert back["restored"] == ["b.txt"]
-        assert [each["path"] for each in back["kept"]] == ["a.txt", "c.txt"]
-        assert back["kept"][0]["reason"] == "changed since by somebody else"
+        kept = {each["path"]: each["reason"] for each in back["kept"]}
+        assert kept.keys() == {"a.txt", "c.txt"}
+        assert kept["a.txt"] == "changed since by somebody else"
         assert (project / "a.txt").read_text() == "mine\n"
         assert not (project / "b.txt").exists()
         assert "a.txt" in service.thread(THREAD)["last_response"]["explanation"]
+
+
+def test_what_somebody_else_wrote_in_between_is_kept_and_named(tmp_path: Path, project: Path) -> None:
+    """The agent built upon it since, so the file is as the agent left it, and yet not the agent's alone."""
+    read = calls(("read_file", {"filepath": "a.txt"}))
+    script: list[ScriptItem] = [write("a.txt", "1\n"), "one", read, write("a.txt", "mine, 2\n"), "two"]
+    with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
+        service.invoke(project_directory=str(project), thread_id=THREAD)
+        after_one = checkpoint(service, 4)
+        (project / "a.txt").write_text("mine\n")
+        service.invoke("polish it", thread_id=THREAD)
+        back = rewind(service, checkpoint(service, 1), files=True)
+        reason = "changed by somebody else between two changes of this thread"
+        assert (back["restored"], back["kept"]) == ([], [{"path": "a.txt", "reason": reason}])
+        assert (project / "a.txt").read_text() == "mine, 2\n"
+        assert rewind(service, after_one, files=True)["restored"] == ["a.txt"]
+        assert (project / "a.txt").read_text() == "mine\n"
+
+
+def test_the_files_of_a_moment_after_a_rewind_that_left_them(tmp_path: Path, project: Path) -> None:
+    script: list[ScriptItem] = [
+        *(write("a.txt", "1\n", "w1"), "one"),
+        *(write("a.txt", "2\n", "w2"), "two"),
+        "only words",
+        *(write("a.txt", "3\n", "w3"), write("b.txt", "3\n", "w4"), "three"),
+    ]
+    with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
+        service.invoke(project_directory=str(project), thread_id=THREAD)
+        start, after_one = checkpoint(service, 1), checkpoint(service, 4)
+        service.invoke("more", thread_id=THREAD)
+        after_two = history(service)[0]["checkpoint_id"]
+        rewind(service, after_one)
+        copy = history(service)[0]["checkpoint_id"]
+        service.invoke("talk", thread_id=THREAD)
+        after_words = history(service)[0]["checkpoint_id"]
+        service.invoke("again", thread_id=THREAD)
+
+        def files() -> dict[str, str]:
+            return {file.name: file.read_text() for file in project.iterdir()}
+
+        for place, expected in (
+            (after_words, {"a.txt": "2\n"}),
+            (copy, {"a.txt": "2\n"}),
+            (after_one, {"a.txt": "1\n"}),
+            (copy, {"a.txt": "2\n"}),
+            (start, {}),
+            (after_two, {"a.txt": "2\n"}),
+        ):
+            back = rewind(service, place, files=True)
+            assert (files(), back["kept"]) == (expected, [])
+            assert rewind(service, history(service)[0]["checkpoint_id"], files=True)["restored"] == []
+            assert files() == expected
+
+
+def test_a_moment_before_notes_were_taken_is_that_of_its_last_outcome(tmp_path: Path, project: Path) -> None:
+    script: list[ScriptItem] = [write("a.txt", "1\n"), "one", write("a.txt", "2\n", "w2"), "two"]
+    with ScriptedUpstream(script) as upstream:
+        with RunningService(tmp_path, upstream) as service:
+            service.invoke(project_directory=str(project), thread_id=THREAD)
+            service.invoke("more", thread_id=THREAD)
+        with closing(sqlite3.connect(service.data / "agent-service" / "state.db")) as database, database:
+            database.execute("UPDATE checkpoints SET metadata = json_remove(metadata, '$.effects')")
+        with RunningService(tmp_path, upstream) as service:
+            assert rewind(service, checkpoint(service, 4), files=True)["restored"] == ["a.txt"]
+            assert (project / "a.txt").read_text() == "1\n"
+            rewind(service, checkpoint(service, 8), files=True)
+            assert (project / "a.txt").read_text() == "2\n"
+
+
+def test_a_fork_has_effects_of_its_own(tmp_path: Path, project: Path) -> None:
+    """SQLite gives the numbers of a deleted thread's effects again."""
+    script: list[ScriptItem] = [
+        *(write("a.txt", "1\n"), "one"),
+        *(calls(("read_file", {"filepath": "a.txt"})), write("a.txt", "2\n", "w2"), "two"),
+    ]
+    with ScriptedUpstream(script) as upstream, RunningService(tmp_path, upstream) as service:
+        service.invoke(project_directory=str(project), thread_id=THREAD)
+        fork_id = fork(service)["thread_id"]
+        at_its_beginning = history(service, fork_id)[0]["checkpoint_id"]
+        assert service.client.delete(f"/v1/agents/threads/{THREAD}").status_code == 204
+        service.invoke("go on", thread_id=fork_id)
+        assert (project / "a.txt").read_text() == "2\n"
+        back = rewind(service, at_its_beginning, fork_id, files=True)
+        assert (back["restored"], (project / "a.txt").read_text()) == (["a.txt"], "1\n")
 
 
 def test_branches_with_files_and_with_call_ids_that_come_again(tmp_path: Path, project: Path) -> None:
@@ -338,13 +426,18 @@ def test_a_call_that_was_taken_back_does_not_come_again(tmp_path: Path, project:
 def test_a_rewind_of_a_waiting_thread_cancels_its_question(tmp_path: Path) -> None:
     with ScriptedUpstream([calls(ASK), "ok"]) as upstream, RunningService(tmp_path, upstream) as service:
         service.invoke(thread_id=THREAD)
-        back = rewind(service, checkpoint(service, 2))
+        moment = checkpoint(service, 2)
+        back = rewind(service, moment)
         assert (back["status"], back["pending_requests"]) == ("idle", [])
+        assert back["notes"] == ["The question that was open is withdrawn.", NOT_ASKED_AGAIN]
+        assert all(note in back["last_response"]["explanation"] for note in back["notes"])
         late = service.resume(THREAD, "ask_1", "Orion")
         assert (late.status_code, late.json()["error"]["code"]) == (409, "not_waiting")
         assert service.invoke("go on", thread_id=THREAD).json()["agent_status"] == "completed"
         told = [m["content"] for m in upstream.bodies[-1]["messages"] if m["role"] == "tool"]
         assert told == ["Error: the question was cancelled by the user."]
+        assert rewind(service, moment)["notes"] == [NOT_ASKED_AGAIN]
+        assert rewind(service, checkpoint(service, 1))["notes"] == []
         assert upstream.refusals == []
 
 

@@ -15,6 +15,7 @@ from checkpoints.events import EventLog, NewEvent, StoredEvent
 from checkpoints.opening import open_database
 from checkpoints.runs import NewRun, NewThread
 from checkpoints.stores import Stores
+from checkpoints.threads import forget_thread
 
 THREAD = "thread-01"
 
@@ -173,5 +174,47 @@ def test_silence_is_told_as_nothing(tmp_path: Path) -> None:
     async def scenario(database: Database, log: EventLog, feed: EventFeed) -> None:
         with feed.follow(THREAD) as subscription:
             assert await anext(subscription.events(0, 0.05)) is None
+
+    with_feed(tmp_path, scenario)
+
+
+def test_who_takes_the_name_of_a_deleted_thread_is_not_overheard(tmp_path: Path) -> None:
+    async def scenario(database: Database, log: EventLog, feed: EventFeed) -> None:
+        stores = Stores.on(database)
+        for heard in (log, EventLog(database)):  # in this process, and in another one
+            last, born = (await log.last([THREAD]))[THREAD]
+            with feed.follow(THREAD, born) as subscription:
+                told = asyncio.create_task(take(subscription, 99, after=last))
+                await asyncio.sleep(0.05)
+                await database.write(lambda connection: forget_thread(connection, THREAD))
+                await stores.runs.begin(NewRun("q", THREAD, "r", b"{}"), "go", NewThread("t", None, None))
+                await heard.add(THREAD, [message("secret")])
+                if heard is log:
+                    feed.publish(token("secret"))
+                assert await told == []
+
+    with_feed(tmp_path, scenario)
+
+
+def test_a_deleted_thread_is_left(tmp_path: Path) -> None:
+    async def scenario(database: Database, log: EventLog, feed: EventFeed) -> None:
+        born = (await log.last([THREAD]))[THREAD].born
+        with feed.follow(THREAD, born) as subscription:
+            told = asyncio.create_task(take(subscription, 99))
+            await asyncio.sleep(0.05)
+            await database.write(lambda connection: forget_thread(connection, THREAD))
+            assert await told == []
+
+    with_feed(tmp_path, scenario)
+
+
+def test_who_leaves_in_the_middle_of_a_reading_disturbs_nobody(tmp_path: Path) -> None:
+    async def scenario(database: Database, log: EventLog, feed: EventFeed) -> None:
+        await log.add(THREAD, [message(str(n)) for n in range(500)])
+        for _ in range(200):
+            reading = asyncio.create_task(log.after(THREAD, 0))
+            await asyncio.sleep(0)
+            reading.cancel()
+        assert len(await log.after(THREAD, 0)) == 500
 
     with_feed(tmp_path, scenario)

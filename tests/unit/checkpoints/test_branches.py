@@ -15,7 +15,7 @@ from sqlalchemy import event, func, select
 
 from checkpoints.branches import Branches
 from checkpoints.errors import CheckpointNotFound, LeaseLost, NotWaiting, ThreadBusy, ThreadNotFound
-from checkpoints.events import NewEvent
+from checkpoints.events import NewEvent, StoredEvent
 from checkpoints.graph_tables import GRAPH_TABLES
 from checkpoints.history import History
 from checkpoints.idempotency import Finished, IdempotencyKey
@@ -77,7 +77,7 @@ def with_past(
                     config, {"messages": MESSAGES[: number + 1]}, step=number, run_id=run.run_id
                 )
                 names.append(id_of(config))
-            history, branches = History(database, saver.serde), Branches(database, saver.serde)
+            history, branches = History(database, saver.serde), Branches(database, stores.log, saver.serde)
             await scenario(Past(stores, saver, history, branches, run, names))
 
     asyncio.run(play())
@@ -123,7 +123,7 @@ def test_back_and_forth(place: Place) -> None:
         assert isinstance(run, Run)
         assert run.kind == "rewind"
         for _ in range(2):  # whoever takes the run up does it once more
-            await past.branches.go_back(run, past.checkpoints[10])
+            await past.branches.go_back(run, past.checkpoints[10], files=True)
         newest, before, *_ = await past.history.page("t", "messages", limit=50)
         assert (newest.length, newest.parent_id, newest.run_id) == (11, past.checkpoints[10], "back")
         assert before.checkpoint_id == past.checkpoints[-1]
@@ -137,7 +137,7 @@ def test_back_and_forth(place: Place) -> None:
         with pytest.raises(CheckpointNotFound):
             await past.stores.runs.rewind(new_run("x"), "no-such", "back", told)
         with pytest.raises(LeaseLost):
-            await past.branches.go_back(past.run, past.checkpoints[0])
+            await past.branches.go_back(past.run, past.checkpoints[0], files=True)
 
     with_past(place, scenario)
 
@@ -149,7 +149,7 @@ def test_what_was_pending_is_not_in_the_copy(place: Place) -> None:
         await past.saver.aput_writes(here, [(INTERRUPT, "?")], "task")
         run = await past.rewind(0)
         assert isinstance(run, Run)
-        await past.branches.go_back(run, past.checkpoints[0])
+        await past.branches.go_back(run, past.checkpoints[0], files=True)
         assert await past.saver.pending(at()) == []
         assert len(await past.saver.pending(here)) == 1
 
@@ -195,6 +195,19 @@ def test_a_fork_of_a_waiting_thread_has_questions_of_its_own(place: Place) -> No
         await answer(past.stores, "r2", "y")
 
     with_past(place, scenario)
+
+
+def test_whoever_listens_hears_of_a_fork_once(place: Place) -> None:
+    async def scenario(past: Past) -> None:
+        heard: list[StoredEvent] = []
+        await past.stores.runs.settle(past.run, b"{}", "idle")
+        past.stores.log.listen(heard.append)
+        key = IdempotencyKey("fork", "k", "hash")
+        await past.fork(key=key)
+        assert await past.fork(key=key) == Finished(b"{} ")
+        assert heard == [StoredEvent("fork", 1, "f", "run.finished", b"{}")]
+
+    with_past(place, scenario, length=1)
 
 
 def test_a_fork_where_only_the_project_is_asked_about_is_idle(place: Place) -> None:
@@ -248,6 +261,44 @@ def test_a_fork_that_cannot_be_leaves_nothing(place: Place) -> None:
     with_past(place, scenario, length=2)
 
 
+def test_each_checkpoint_of_a_run_knows_how_far_the_effects_had_come(place: Place) -> None:
+    async def scenario(past: Past) -> None:
+        journal, config = past.stores.journal, at(fence=past.run.fence)
+
+        async def effect(run: Run, call_id: str) -> int:
+            await journal.begin(run, Intent(call_id, ""))
+            return await journal.latest_of("t", {call_id})
+
+        async def noted(checkpoint_id: str, thread_id: str = "t") -> int | None:
+            return (await past.history.moment(thread_id, checkpoint_id)).latest_effect
+
+        assert await noted(past.checkpoints[0]) == 0
+        first = await effect(past.run, "w1")
+        later = id_of(await past.saver.save(config, {"messages": MESSAGES[:3]}, step=2, run_id="r1"))
+        within = at(namespace="inner:1", fence=past.run.fence)
+        await past.saver.save(within, {"c": 1}, effects="its own")
+        assert await noted(later) == first
+        found = await past.saver.aget_tuple(at(namespace="inner:1"))
+        assert found is not None and found.metadata.get("effects") == "its own"
+        second = await effect(past.run, "w2")
+        await past.stores.runs.settle(past.run, b"", "idle")
+        for files, run_id in ((True, "with"), (False, "without")):
+            run = await past.stores.runs.rewind(new_run(run_id), later, "back", told)
+            assert isinstance(run, Run)
+            second = await effect(run, run_id)
+            await past.branches.go_back(run, later, files=files)
+            copy = (await past.history.page("t", "messages", limit=1))[0].checkpoint_id
+            assert await noted(copy) == (first if files else second)
+            await past.stores.runs.settle(run, b"", "idle")
+        await past.branches.fork(new_run("f", "fork"), "t", None, shown, begun)
+        for each in await past.saver.history(at("fork")):
+            assert await noted(each, "fork") == 0
+        with pytest.raises(CheckpointNotFound):
+            await past.history.moment("t", "no-such")
+
+    with_past(place, scenario, length=2)
+
+
 def test_the_effects_since_a_moment(place: Place) -> None:
     async def scenario(past: Past) -> None:
         journal = past.stores.journal
@@ -265,7 +316,8 @@ def test_the_effects_since_a_moment(place: Place) -> None:
         await journal.begin(past.run, Intent("w5", "", "c", None, b"1"))
 
         async def since(*answered: str, **fields: str) -> list[tuple[Any, ...]]:
-            found = await journal.since("t", answered, **fields)
+            found = await journal.since("t", await journal.latest_of("t", answered), **fields)
+            assert all(each.unbroken for each in found)
             return [(each.path, *await journal.contents("t", each)) for each in found]
 
         assert await since() == [("a", None, None), ("b", None, b"9")]
@@ -273,8 +325,33 @@ def test_the_effects_since_a_moment(place: Place) -> None:
         assert await since("w3", "w1", without="own_") == [("a", b"2", None)]
         assert await since("w4") == []
         assert await journal.call_ids("t") == {"w1", "w2", "c1", "w3", "own_1", "w4", "w5"}
+        await change("w6", "a", b"by somebody else", b"3")
+        await change("w7", "a", b"3", b"4")
+        latest = await journal.latest_of("t", {"c1"})
+        assert [(each.path, each.unbroken) for each in await journal.since("t", latest)] == [
+            ("a", False),
+            ("b", True),
+        ]
+        assert [each.unbroken for each in await journal.since("t", await journal.latest_of("t", {"w4"}))] == [
+            True
+        ]
 
     with_past(place, scenario, length=1)
+
+
+@pytest.mark.parametrize("status", ["running", "requires_human_input"])
+def test_what_began_to_run_or_wait_meanwhile_keeps_its_checkpoints(place: Place, status: str) -> None:
+    async def scenario(past: Past) -> None:
+        await past.stores.runs.settle(past.run, b"", "idle")
+        assert await past.stores.threads.finished("p") == ["t"]
+        again = await begin(past.stores, "r2")
+        if status == "requires_human_input":
+            await past.stores.runs.settle(again, b"", "requires_human_input", [ASKED])
+        before = await past.saver.rows("t")
+        assert await past.history.keep_last("t", 1) == 0
+        assert await past.saver.rows("t") == before
+
+    with_past(place, scenario, length=3)
 
 
 def test_finished_threads_and_those_to_forget(place: Place) -> None:
@@ -293,6 +370,7 @@ def test_finished_threads_and_those_to_forget(place: Place) -> None:
         assert not await stores.threads.forget_finished("p", "t", later - 120)
         assert await past.history.keep_last("t", 2) == 1
         assert await past.history.keep_last("t", 2) == 0
+        assert await past.history.keep_last("unknown", 2) == 0
         assert await stores.threads.forget_finished("p", "t", later)
         assert set((await past.saver.rows("t")).values()) == {0}
 

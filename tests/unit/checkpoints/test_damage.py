@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,13 @@ from sqlalchemy import Table, func, select, update
 
 from checkpoints.errors import StateDamaged
 from checkpoints.graph_tables import channel_values, checkpoints, items, writes
+from checkpoints.values import inflate
 from tests.databases import Place
 from tests.unit.checkpoints.savers import LONG, Saver, at, id_of, with_saver
 
 MESSAGES = [AIMessage(f"{number} " + "y" * 600, id=f"m{number}") for number in range(40)]
-VALUES = {"c": LONG, "messages": MESSAGES, "short": "text", "long": "text" * 500, "d": _DeltaSnapshot(LONG)}
+LENGTHY = "text" * 2000
+VALUES = {"c": LONG, "messages": MESSAGES, "short": "text", "long": LENGTHY, "d": _DeltaSnapshot(LONG)}
 
 
 @dataclass
@@ -31,7 +34,7 @@ async def fill(saver: Saver) -> None:
     """Two threads that hold the same."""
     for thread_id in ("t", "sound"):
         here = await saver.save(at(thread_id), VALUES, tag="x")
-        await saver.aput_writes(here, [("c", LONG[:20]), ("short", "text"), ("long", "text" * 500)], "task")
+        await saver.aput_writes(here, [("c", LONG[:20]), ("short", "text"), ("long", LENGTHY)], "task")
 
 
 async def assert_damaged(saver: Saver, sentence: str = "") -> None:
@@ -85,8 +88,12 @@ FOREIGN = (
     spoil(writes, "list", data=b"\xff" * 7),
     spoil(items, "node", data=b"\0" * 160),
     spoil(items, "node", kind="msgpack"),
-    spoil(items, "msgpack", data=b"\xc1"),
+    spoil(items, "msgpack+crc", data=b"\xc1"),
+    spoil(items, "msgpack+crc", data=b""),
+    spoil(items, "msgpack+crc", kind="msgpack"),
+    spoil(items, "msgpack+crc", kind="msgpack+zlib"),
     spoil(items, "msgpack+zlib", data=b"not compressed"),
+    spoil(items, "msgpack+zlib", kind="msgpack+crc"),
 )
 
 
@@ -101,7 +108,7 @@ def test_a_row_that_is_not_what_was_stored_is_told(place: Place) -> None:
 
 
 def test_one_changed_letter_of_a_message_is_told(place: Place) -> None:
-    """It would still be read; but its address is a hash of it."""
+    """It would still be read; but a checksum comes with it."""
 
     async def scenario(saver: Saver) -> None:
         plain = [AIMessage("pay 10" + "".join(map(chr, range(33, 120))), id="m")]
@@ -115,6 +122,31 @@ def test_one_changed_letter_of_a_message_is_told(place: Place) -> None:
         await saver.perform(changed)
         with pytest.raises(StateDamaged, match="a part of it was changed"):
             await saver.aget_tuple(here)
+
+    with_saver(place, scenario)
+
+
+def test_rows_of_earlier_versions_are_read_and_checked(place: Place) -> None:
+    """They had a checksum only where they were compressed; else their address tells whether they changed."""
+
+    async def scenario(saver: Saver) -> None:
+        for compressed in (False, True):
+            await fill(saver)
+            async with saver.database.read() as connection:
+                rows = (await connection.execute(select(items).where(items.c.kind == "msgpack+crc"))).all()
+            for row in rows:
+                kind, data = inflate((row.kind, row.data))
+                earlier = (kind + "+zlib", zlib.compress(data)) if compressed else (kind, data)
+                await saver.perform(
+                    update(items)
+                    .where(items.c.thread_id == row.thread_id, items.c.id == row.id)
+                    .values(kind=earlier[0], data=earlier[1])
+                )
+            found = await saver.aget_tuple(at())
+            assert found is not None and found.checkpoint["channel_values"] == VALUES
+            assert await saver.aget_tuple(await saver.save(at(), VALUES)), "old rows and new ones in one list"
+            await saver.perform(spoil(items, earlier[0], data=earlier[1][:-1] + b"?"))
+            await assert_damaged(saver, "a part of it was changed")
 
     with_saver(place, scenario)
 

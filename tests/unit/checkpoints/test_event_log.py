@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from checkpoints import events as log
+from checkpoints.database import Operation
 from checkpoints.events import NewEvent, StoredEvent
 from checkpoints.journal import Intent
 from checkpoints.stores import Stores
@@ -39,7 +40,9 @@ def test_what_was_told_can_be_read_again(place: Place) -> None:
         assert [(event.seq, event.kind) for event in everything] == [(1, "begun"), (2, "a"), (3, "b")]
         assert await stores.log.after("t", 1, limit=1) == everything[1:2]
         assert await stores.log.after("t", 3) == []
-        assert await stores.log.last(["t", "unknown"]) == {"t": 3}
+        standing = await stores.log.last(["t", "unknown"])
+        thread = await stores.threads.get("p", "t")
+        assert standing == {"t": (3, thread.created_at)}
 
     with_stores(place, scenario)
 
@@ -130,6 +133,33 @@ def test_old_events_are_forgotten_and_their_numbers_not_given_again(place: Place
         assert await stores.log.forget_before(time.time() + 1) == 1
         await stores.log.add("t", told("d"))
         assert await numbers(stores) == [4]
+
+    with_stores(place, scenario)
+
+
+def test_old_events_go_in_portions(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "FORGOTTEN_AT_ONCE", 20)
+
+    async def scenario(stores: Stores) -> None:
+        for thread_id, count in (("t", 50), ("other", 40), ("young", 10), ("silent", 0)):
+            await begin(stores, thread_id, thread_id)
+            await stores.log.add(thread_id, told(*"x" * count))
+        earlier = update(events).where(events.c.thread_id != "young")
+        await stores.database.write(lambda connection: connection.execute(earlier.values(created_at=1.0)))
+        await stores.log.add("t", told("y"))
+        portions: list[int] = []
+        write = stores.database.write
+
+        async def noted(operation: Operation[int]) -> int:
+            portions.append(await write(operation))
+            return portions[-1]
+
+        monkeypatch.setattr(stores.database, "write", noted)
+        assert await stores.log.forget_before(2.0) == 90
+        assert sorted(portions, reverse=True) == [20, 20, 20, 20, 10, 0]
+        assert await numbers(stores) == [51]
+        assert await numbers(stores, "other") == []
+        assert len(await numbers(stores, "young")) == 10
 
     with_stores(place, scenario)
 

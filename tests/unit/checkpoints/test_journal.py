@@ -112,5 +112,7 @@ def test_only_the_holder_of_the_thread_writes(place: Place) -> None:
         with pytest.raises(LeaseLost):
             await write(stores, earlier, "call_1", "a", None, b"1")
         assert await stores.journal.get("t", "call_1") is None
+        with pytest.raises(LeaseLost):
+            await stores.journal.confirm(earlier)
 
     with_stores(place, scenario)

@@ -22,6 +22,7 @@ from checkpoints.runs import Run
 from checkpoints.saver import open_saver
 from checkpoints.stores import Stores
 from checkpoints.tables import threads
+from checkpoints.threads import STRANDED_SECONDS
 from tests.databases import Place
 from tests.unit.checkpoints.rows import ASKED, MANY, all_at_once, begin, with_stores
 
@@ -39,8 +40,12 @@ async def change(stores: Stores, **values: Any) -> None:
     )
 
 
-async def abandoned(stores: Stores) -> list[str]:
-    return [thread.thread_id for thread in await leases.abandoned_threads(stores.database)]
+async def abandoned(stores: Stores, *performed: str) -> list[str]:
+    return [thread.thread_id for thread in await leases.abandoned_threads(stores.database, performed)]
+
+
+async def renew(stores: Stores, *runs: Run) -> dict[str, Held]:
+    return await leases.renew(stores.database, {run.thread_id: run.fence for run in runs})
 
 
 async def take_over(stores: Stores) -> Run:
@@ -116,24 +121,56 @@ def test_a_process_that_was_held_up_goes_on_unless_somebody_was_faster(place: Pl
     async def scenario(stores: Stores) -> None:
         run = await begin(stores)
         await change(stores, lease_until=time.time() - 3600)
-        assert await abandoned(stores) == []  # not to us: we are awake again
-        assert await leases.renew(stores.database) == {"t": Held(run.fence, False)}
+        assert await abandoned(stores, "t") == []  # not to us: we are awake again
+        assert await renew(stores, run) == {"t": Held(run.fence, False)}
         thread = await stores.threads.get("p", "t")
         assert thread.lease_until is not None
         assert 0 < thread.lease_until - time.time() <= LEASE_SECONDS
         await change(stores, holder="other:1:1:1", fence=run.fence + 1)
-        assert await leases.renew(stores.database) == {}
+        assert await renew(stores, run) == {}
 
     with_stores(place, scenario)
 
 
 def test_only_runs_under_way_are_held(place: Place) -> None:
     async def scenario(stores: Stores) -> None:
+        begun = []
         for name, status in (("a", "idle"), ("b", "requires_human_input"), ("c", "error")):
-            run = await begin(stores, name, name)
-            await stores.runs.settle(run, b"{}", status, [ASKED])  # type: ignore[arg-type]
-        await begin(stores, "d", "d")
-        assert set(await leases.renew(stores.database)) == {"d"}
+            begun.append(await begin(stores, name, name))
+            await stores.runs.settle(begun[-1], b"{}", status, [ASKED])  # type: ignore[arg-type]
+        begun.append(await begin(stores, "d", "d"))
+        assert set(await renew(stores, *begun)) == {"d"}
+
+    with_stores(place, scenario)
+
+
+def test_a_claim_that_its_own_process_never_heard_of_runs_out(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        lost, run = await begin(stores, "lost", "lost"), await begin(stores)
+        assert await abandoned(stores, "t") == []  # it may yet be heard of
+        assert set(await renew(stores, run)) == {"t"}
+        assert (await stores.threads.get("p", "lost")).fence == lost.fence
+        moment = update(threads).where(threads.c.thread_id == "lost").values(lease_until=1.0)
+        await stores.database.write(lambda connection: connection.execute(moment))
+        assert await abandoned(stores, "t") == ["lost"]
+        taken = await stores.runs.take_over("lost")
+        assert taken is not None
+        assert taken.fence == lost.fence + 1
+
+    with_stores(place, scenario)
+
+
+def test_a_released_thread_is_free_at_once_and_remembers_where_it_was(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        run = await begin(stores)
+        await leases.release(stores.database, "t", run.fence - 1)
+        assert await abandoned(stores) == []
+        await leases.release(stores.database, "t", run.fence)
+        assert await abandoned(stores) == ["t"]
+        thread = await stores.threads.get("p", "t")
+        assert is_of_this_machine(thread.holder)
+        assert not thread.is_stranded(time.time())
+        assert thread.is_stranded(time.time() + STRANDED_SECONDS + 1)
 
     with_stores(place, scenario)
 
@@ -164,14 +201,14 @@ def test_another_process_asks_the_holder_to_stop(place: Place) -> None:
     async def scenario(stores: Stores) -> None:
         run = await begin(stores)
         await stores.threads.request_cancel("somebody else", "t")
-        assert await leases.renew(stores.database) == {"t": Held(run.fence, False)}
+        assert await renew(stores, run) == {"t": Held(run.fence, False)}
         command = [sys.executable, "-c", CANCEL, stores.database.dialect, str(place)]
         subprocess.run(command, check=True)  # noqa: ASYNC221 - nothing else goes on here
-        assert await leases.renew(stores.database) == {"t": Held(run.fence, True)}
+        assert await renew(stores, run) == {"t": Held(run.fence, True)}
         await stores.runs.settle(run, b"{}", "idle")
         await stores.threads.request_cancel("p", "t")  # too late: it would stop the next run
         again = await begin(stores, "r2")
-        assert await leases.renew(stores.database) == {"t": Held(again.fence, False)}
+        assert await renew(stores, again) == {"t": Held(again.fence, False)}
 
     with_stores(place, scenario)
 

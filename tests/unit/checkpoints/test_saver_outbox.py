@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from checkpoints.errors import LeaseLost
 from checkpoints.events import OUTBOX, NewEvent, StoredEvent
 from checkpoints.graph_tables import writes
+from checkpoints.journal import EFFECTS
 from checkpoints.opening import open_database
 from checkpoints.tables import threads
 from tests.databases import Place
@@ -76,7 +77,7 @@ def test_the_fence_itself_is_not_kept(place: Place) -> None:
         await saver.claim("t", 1)
         found = await saver.aget_tuple(await saver.save(at(fence=1), {"c": 1}))
         assert found is not None
-        assert set(found.metadata) == {"source", "step"}
+        assert set(found.metadata) == {"source", "step", EFFECTS}
 
     with_saver(place, scenario)
 

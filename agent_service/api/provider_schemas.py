@@ -1,0 +1,240 @@
+"""Bodies of the routes about providers and accounts. Keys go in, their last four characters come out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr
+
+from agent_service.agent.contract import Documented
+from agent_service.keys.account import ACCOUNT_PATTERN, DEFAULT_ACCOUNT, NAME_PATTERN, AccountOptions
+from agent_service.keys.address import MAX_ADDRESS
+from agent_service.keys.directory import Saved
+from agent_service.keys.trial import Trial
+from agent_service.keys.vault import Rotation
+from agent_service.keys.views import AccountView, ProviderView, Source
+from routing.config import Protocol
+
+AccountName = Annotated[str, Field(pattern=ACCOUNT_PATTERN)]
+_OPTIONS = {*AccountOptions.model_fields}
+
+
+def _card(value: Any) -> Any:
+    return {"id": value} if isinstance(value, str) else value
+
+
+class _Body(Documented):
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class Model(_Body):
+    """A model at the account's address; what is left out is not known."""
+
+    id: Annotated[str, Field(min_length=1, max_length=256)]
+    """The provider's own name for it."""
+    quality: Annotated[float | None, Field(ge=0, le=1)] = None
+    """Of its answers, from 0 to 1."""
+    context_window: Annotated[int | None, Field(gt=0)] = None
+    """Tokens, prompt and answer together."""
+    max_output: Annotated[int | None, Field(gt=0)] = None
+    """Tokens."""
+    tools: bool | None = None
+    """Whether it can call tools."""
+    vision: bool | None = None
+    """Whether it can see pictures."""
+    input_price: Annotated[float | None, Field(ge=0)] = None
+    """US dollars per million prompt tokens."""
+    output_price: Annotated[float | None, Field(ge=0)] = None
+    """US dollars per million answer tokens."""
+
+
+class AccountChange(_Body):
+    """What is to be another way about a stored account; fields left out stay as they are."""
+
+    api_key: SecretStr | None = None
+    """Write-only."""
+    base_url: Annotated[str | None, Field(max_length=MAX_ADDRESS)] = None
+    """Including the version part; null = the catalogue's address."""
+    protocol: Protocol | None = None
+    """Null = as the catalogue says."""
+    models: Annotated[tuple[Annotated[Model, BeforeValidator(_card)], ...] | None, Field(max_length=1000)] = (
+        None
+    )
+    """Rows, or names alone; null = those of the catalogue, or whatever the provider lists."""
+    enabled: bool = True
+    """False keeps it, and does not use it."""
+    allow_private: bool = False
+    """Lets `base_url` be http, and on this machine or its network."""
+    cap_usd_per_day: Annotated[float | None, Field(gt=0)] = None
+    """The most that may be spent in a day (UTC), in US dollars."""
+    verify: bool = True
+    """Ask the provider first; a key that it refuses is not stored."""
+
+    def changes(self) -> dict[str, Any]:
+        """What was given, for `ProviderAccounts.change`; the key as text."""
+        given = self.model_dump(include=self.model_fields_set - {"verify", "api_key"})
+        return given if self.api_key is None else {**given, "api_key": self.api_key.get_secret_value()}
+
+    def options(self) -> AccountOptions:
+        """The options of a new account."""
+        return AccountOptions.model_validate(self.model_dump(include=_OPTIONS))
+
+
+class NamedAccount(AccountChange):
+    """An account at the provider in the path."""
+
+    account: AccountName = DEFAULT_ACCOUNT
+    """Tells several accounts of one provider apart; one of the same name is replaced."""
+
+
+class NewAccount(NamedAccount):
+    """An account at a provider."""
+
+    provider: Annotated[str, Field(pattern=NAME_PATTERN)]
+    """A known one, or a name for a server of your own, which needs `base_url`."""
+
+
+class TestRequest(_Body):
+    """Which accounts to try."""
+
+    __test__ = False  # no test class, whatever pytest thinks of the name
+
+    account: AccountName | None = None
+    """Only this one."""
+
+
+class Account(Documented):
+    """An account, without its key."""
+
+    account: str
+    """Its name among those of the provider."""
+    source: Source
+    """Where it comes from; only those of the store can be changed here."""
+    key: str | None
+    """`...` and the last four characters; null without a key."""
+    key_from: str | None
+    """The environment variable that holds the key."""
+    base_url: str | None
+    """Its own address; null = the catalogue's."""
+    in_use: bool
+    """Whether requests go to it. Where a provider has several accounts, the first usable one is used."""
+    enabled: bool
+    """False = kept, not used."""
+    models: list[str] | None
+    """The models it was limited to."""
+    allow_private: bool
+    """Whether its address may be on this machine or its network."""
+    cap_usd_per_day: float | None
+    """The most that may be spent in a day (UTC), in US dollars."""
+    problem: str | None
+    """Why it cannot be used."""
+    updated_at: datetime | None
+    """UTC; null if it is not stored."""
+
+    @classmethod
+    def of(cls, view: AccountView) -> Self:
+        changed = None if view.updated_at is None else datetime.fromtimestamp(view.updated_at, UTC)
+        return cls.model_validate({**_fields(view), "updated_at": changed})
+
+
+class Provider(Documented):
+    """A provider and its accounts."""
+
+    name: str
+    """As in the configuration."""
+    display_name: str
+    """For people."""
+    tier: Literal["free", "trial", "paid", "local", "oauth"] | None
+    """What using it costs; null = not known."""
+    base_url: str | None
+    """Of the account in use, else the catalogue's."""
+    healthy: bool | None
+    """Whether it may be asked now, as far as is known; null = it has no account in use."""
+    retired: str | None
+    """Since when it is no more."""
+    accounts: list[Account]
+    """Those of the configuration or environment first."""
+
+    @classmethod
+    def of(cls, view: ProviderView) -> Self:
+        return cls.model_validate({**_fields(view), "accounts": [Account.of(each) for each in view.accounts]})
+
+
+class ProviderList(Documented):
+    """Providers."""
+
+    data: list[Provider]
+    """Those in service first."""
+
+
+class AccountList(Documented):
+    """The accounts of a provider."""
+
+    data: list[Account]
+    """Those of the configuration or environment first."""
+
+
+class KeyTrial(Documented):
+    """What a provider said of a key."""
+
+    state: Literal["accepted", "refused", "unknown"]
+    """`unknown`: it could not be asked, or said nothing about the key."""
+    detail: str
+    """A sentence."""
+    models: int | None
+    """How many models it lists."""
+
+    @classmethod
+    def of(cls, trial: Trial) -> Self:
+        return cls.model_validate(_fields(trial))
+
+
+class AccountSaved(Provider):
+    """The provider, now that the account is stored."""
+
+    trial: KeyTrial | None
+    """What the provider said of the key; null if it was not asked."""
+
+    @classmethod
+    def of_saved(cls, saved: Saved) -> Self:
+        provider = Provider.of(saved.provider)
+        return cls(**dict(provider), trial=KeyTrial.of(saved.trial) if saved.trial else None)
+
+
+class TestResult(Documented):
+    """What a provider said of its keys."""
+
+    __test__ = False
+
+    trials: dict[str, KeyTrial]
+    """By account."""
+
+
+class Deleted(Documented):
+    """What is gone."""
+
+    deleted: str
+    """The provider, or `provider/account`."""
+    accounts: int
+    """So many stored accounts."""
+
+
+class Rotated(Documented):
+    """What became of a change of the master key."""
+
+    accounts: int
+    """So many keys were encrypted anew."""
+    version: str
+    """Of the master key from now on."""
+    advice: str | None
+    """What is left to do."""
+
+    @classmethod
+    def of(cls, rotation: Rotation) -> Self:
+        return cls.model_validate(_fields(rotation))
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass with slots; those inside it stay what they are."""
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}

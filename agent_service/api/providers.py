@@ -1,0 +1,155 @@
+"""The routes about providers, their accounts and the master key. For admin principals only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Query
+from pydantic import SecretStr
+
+from agent_service.api.documentation import errors
+from agent_service.api.json_route import StrictJsonRoute
+from agent_service.api.provider_schemas import (
+    AccountChange,
+    AccountList,
+    AccountSaved,
+    Deleted,
+    KeyTrial,
+    NamedAccount,
+    NewAccount,
+    Provider,
+    ProviderList,
+    Rotated,
+    TestRequest,
+    TestResult,
+)
+from agent_service.api.services import PrincipalOf, ServicesOf
+from agent_service.keys.account import ACCOUNT_PATTERN, DEFAULT_ACCOUNT, Account
+from agent_service.keys.account import NAME_PATTERN as PROVIDER_PATTERN
+
+
+def _admin(principal: PrincipalOf) -> None:
+    """Once more what the edge sees to, for whoever mounts these routes elsewhere."""
+    if not principal.admin:
+        raise HTTPException(403, "This needs an admin key.")
+
+
+router = APIRouter(route_class=StrictJsonRoute, dependencies=[Depends(_admin)], tags=["admin"])
+
+ProviderName = Annotated[str, Path(max_length=64, pattern=PROVIDER_PATTERN)]
+AccountPath = Annotated[str, Path(max_length=64, pattern=ACCOUNT_PATTERN)]
+
+
+@router.get("/providers", summary="List providers", responses=errors(401, 403, 422, 503))
+async def list_providers(
+    services: ServicesOf, everything: Annotated[bool, Query(alias="all")] = False
+) -> ProviderList:
+    """Those that have an account; with `all` also those that could have one."""
+    views = await services.accounts.providers(everything=everything)
+    return ProviderList(data=[Provider.of(view) for view in views])
+
+
+@router.post(
+    "/providers",
+    status_code=201,
+    summary="Add or replace an account",
+    responses=errors(400, 401, 403, 415, 422, 503),
+)
+async def add_account(body: NewAccount, services: ServicesOf) -> AccountSaved:
+    """Keep an account, its key encrypted, and use it from now on."""
+    return await _save(services, body.provider, body)
+
+
+@router.get("/providers/{name}", summary="Show a provider", responses=errors(401, 403, 404, 422, 503))
+async def show_provider(name: ProviderName, services: ServicesOf) -> Provider:
+    """A provider and its accounts."""
+    return Provider.of(await services.accounts.provider(name))
+
+
+@router.patch(
+    "/providers/{name}",
+    summary="Change a provider's default account",
+    responses=errors(400, 401, 403, 404, 409, 415, 422, 503),
+)
+async def change_provider(name: ProviderName, body: AccountChange, services: ServicesOf) -> AccountSaved:
+    """Change what is given of the account named `default`."""
+    return await change_account(name, DEFAULT_ACCOUNT, body, services)
+
+
+@router.delete(
+    "/providers/{name}",
+    summary="Delete a provider's accounts",
+    responses=errors(401, 403, 404, 409, 422, 503),
+)
+async def delete_provider(name: ProviderName, services: ServicesOf) -> Deleted:
+    """Delete all stored accounts of the provider."""
+    return Deleted(deleted=name, accounts=await services.accounts.remove(name))
+
+
+@router.get(
+    "/providers/{name}/accounts",
+    summary="List a provider's accounts",
+    responses=errors(401, 403, 404, 422, 503),
+)
+async def list_accounts(name: ProviderName, services: ServicesOf) -> AccountList:
+    """The accounts of the provider, wherever they come from."""
+    return AccountList(data=Provider.of(await services.accounts.provider(name)).accounts)
+
+
+@router.post(
+    "/providers/{name}/accounts",
+    status_code=201,
+    summary="Add or replace an account of a provider",
+    responses=errors(400, 401, 403, 415, 422, 503),
+)
+async def add_account_of(name: ProviderName, body: NamedAccount, services: ServicesOf) -> AccountSaved:
+    """Keep an account, its key encrypted, and use it from now on."""
+    return await _save(services, name, body)
+
+
+@router.patch(
+    "/providers/{name}/accounts/{account}",
+    summary="Change an account",
+    responses=errors(400, 401, 403, 404, 409, 415, 422, 503),
+)
+async def change_account(
+    name: ProviderName, account: AccountPath, body: AccountChange, services: ServicesOf
+) -> AccountSaved:
+    """Change what is given. Another address needs the key again."""
+    return AccountSaved.of_saved(
+        await services.accounts.change(name, account, body.changes(), verify=body.verify)
+    )
+
+
+@router.delete(
+    "/providers/{name}/accounts/{account}",
+    summary="Delete an account",
+    responses=errors(401, 403, 404, 409, 422, 503),
+)
+async def delete_account(name: ProviderName, account: AccountPath, services: ServicesOf) -> Deleted:
+    """Delete a stored account."""
+    count = await services.accounts.remove(name, account)
+    return Deleted(deleted=f"{name}/{account}", accounts=count)
+
+
+@router.post(
+    "/providers/{name}/test",
+    summary="Try a provider's keys",
+    responses=errors(400, 401, 403, 404, 415, 422, 503),
+)
+async def try_keys(name: ProviderName, services: ServicesOf, body: TestRequest | None = None) -> TestResult:
+    """List its models and send a tiny request with each account's key."""
+    trials = await services.accounts.test(name, body.account if body else None)
+    return TestResult(trials={account: KeyTrial.of(trial) for account, trial in trials.items()})
+
+
+@router.post("/master-key/rotate", summary="Rotate the master key", responses=errors(401, 403, 415, 503))
+async def rotate_master_key(services: ServicesOf) -> Rotated:
+    """Encrypt all stored keys anew, under a new master key."""
+    return Rotated.of(await services.accounts.rotate())
+
+
+async def _save(services: ServicesOf, name: str, body: NamedAccount) -> AccountSaved:
+    key: SecretStr | None = body.api_key
+    account = Account(name, body.account, key, body.base_url, body.options())
+    return AccountSaved.of_saved(await services.accounts.save(account, verify=body.verify))

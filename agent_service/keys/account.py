@@ -1,0 +1,165 @@
+"""An account at a provider: its key, where it is, and what its owner decided about it."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from agent_service.config_file import ConfigError
+from agent_service.keys.address import checked_address
+from agent_service.keys.errors import AccountInvalid
+from agent_service.provider_settings import KEYLESS, ProviderSettings, configured_specs
+from routing.catalogue import known_providers
+from routing.config import ModelCard, Protocol, ProviderSpec
+
+DEFAULT_ACCOUNT = "default"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
+ACCOUNT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$"
+MAX_KEY = 8192
+"""Characters; signed tokens are the longest."""
+_SHORTEST_SHOWN = 12
+"""The last four characters of a shorter key would be too much of it."""
+_RETIRED: Mapping[str, tuple[str, str]] = {
+    "github": ("GitHub Models", "retired since 2026-07-30: its address answers 410 Gone"),
+    "qwen_oauth": ("the login of Qwen's CLI", "discontinued since 2026-04-15: use dashscope with a key"),
+}
+"""Providers that are no more -> what it was, what became of it (announcements of those dates)."""
+_RETIRED_ALIASES = {"github_models": "github", "github-models": "github", "qwen-oauth": "qwen_oauth"}
+
+
+def _card(value: Any) -> Any:
+    return {"id": value} if isinstance(value, str) else value
+
+
+class AccountOptions(BaseModel):
+    """What the owner decided about an account."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+    enabled: bool = True
+    protocol: Protocol | None = None
+    """None = as the catalogue says."""
+    models: Annotated[
+        tuple[Annotated[ModelCard, BeforeValidator(_card)], ...] | None, Field(max_length=1000)
+    ] = None
+    """None = those of the catalogue, or whatever the provider lists."""
+    allow_private: bool = False
+    """Whether the address may be on this machine or its network."""
+    cap_usd_per_day: float | None = Field(default=None, gt=0)
+    """The most that may be spent in a day (UTC), in US dollars."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account. The key is not shown by `repr`."""
+
+    provider: str
+    account: str = DEFAULT_ACCOUNT
+    api_key: SecretStr | None = None
+    """None = it needs none, or it cannot be read."""
+    base_url: str | None = None
+    """None = the catalogue's address."""
+    options: AccountOptions = field(default_factory=AccountOptions)
+    problem: str | None = None
+    """Why it cannot be used."""
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """Of its row: the same names are the same account, whoever adds it."""
+        return hashlib.sha256(f"{self.provider}\0{self.account}".encode()).hexdigest()[:32]
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether only public addresses may be connected to; the catalogue's are trusted."""
+        return self.base_url is not None and not self.options.allow_private
+
+    def spec(self, environ: Mapping[str, str]) -> ProviderSpec:
+        """The router's row for it. Raises ConfigError when something is missing or unknown."""
+        key = self.api_key or SecretStr(KEYLESS)
+        options = self.options
+        entry = ProviderSettings(
+            api_key=key, base_url=self.base_url, protocol=options.protocol, models=options.models
+        )
+        spec = configured_specs({self.provider: entry}, environ)[0]
+        return spec.model_copy(update={"account": self.account})
+
+
+def last4(key: SecretStr | None) -> str | None:
+    """The end of a key that may be shown; empty for a short one."""
+    if key is None:
+        return None
+    text = key.get_secret_value()
+    return text[-4:] if len(text) >= _SHORTEST_SHOWN else ""
+
+
+def masked(end: str | None) -> str | None:
+    """How a key is shown, from its `last4`; None = there is none."""
+    return None if end is None else f"...{end}"
+
+
+def retirement(provider: str) -> str | None:
+    """Since when that provider is no more, as a sentence; None if it is not known to be gone."""
+    found = _RETIRED.get(_RETIRED_ALIASES.get(provider, provider))
+    return f"{provider} ({found[0]}) is {found[1]}." if found else None
+
+
+def checked_account(account: Account, environ: Mapping[str, str]) -> Account:
+    """The account in the form in which it can be stored. Raises AccountInvalid."""
+    if gone := retirement(account.provider):
+        raise AccountInvalid("provider", gone)
+    base_url = account.base_url
+    if base_url is not None:
+        base_url = checked_address(base_url, allow_private=account.options.allow_private)
+    known = known_providers().get(account.provider)
+    if known is None and base_url is None:
+        raise AccountInvalid("provider", _unknown(account.provider))
+    if account.api_key is None and known is not None and known.tier != "local" and base_url is None:
+        raise AccountInvalid("api_key", f"api_key: {account.provider} needs a key.")
+    checked = Account(
+        account.provider, account.account, checked_key(account.api_key), base_url, account.options
+    )
+    try:
+        checked.spec(environ)
+    except (ConfigError, ValidationError) as error:
+        raise AccountInvalid("provider", _plain(error, account.provider)) from None
+    return checked
+
+
+def checked_key(key: SecretStr | None) -> SecretStr | None:
+    """The key without blanks around it; None for `none`. Raises AccountInvalid, without the key."""
+    if key is None:
+        return None
+    text = key.get_secret_value().strip()
+    if text == KEYLESS:
+        return None
+    if not text:
+        raise AccountInvalid("api_key", "api_key: is empty.")
+    if len(text) > MAX_KEY or not text.isascii() or not text.isprintable() or " " in text:
+        raise AccountInvalid("api_key", "api_key: is no key: it holds blanks, or characters no key has.")
+    return SecretStr(text)
+
+
+def nearest_name(name: str, names: Iterable[str]) -> tuple[str, ...]:
+    """The names that were probably meant, at most two."""
+    return tuple(difflib.get_close_matches(name[:64].lower(), [*names], n=2))
+
+
+def _unknown(name: str) -> str:
+    close = nearest_name(name, known_providers())
+    hint = f"did you mean {' or '.join(close)}?" if close else "a server of your own needs its base_url."
+    return f"There is no provider {name!r}; {hint}"
+
+
+def _plain(error: Exception, provider: str) -> str:
+    """What is wrong, without the path of a configuration file that there is not."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_input=False, include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error).replace(f"providers.{provider}.", "")

@@ -1,0 +1,243 @@
+"""The accounts of a running service: shown, changed, tried out, and put into service as they change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import SecretStr
+from sqlalchemy.exc import SQLAlchemyError
+
+from agent_service.config_file import ConfigError
+from agent_service.keys.account import (
+    DEFAULT_ACCOUNT,
+    Account,
+    AccountOptions,
+    checked_account,
+    nearest_name,
+    retirement,
+)
+from agent_service.keys.errors import AccountConfigured, AccountInvalid, AccountNotFound, KeyNotAccepted
+from agent_service.keys.joining import Joined, join
+from agent_service.keys.trial import Trial, try_out
+from agent_service.keys.vault import AccountVault, Rotation
+from agent_service.keys.views import ProviderView, provider_views
+from agent_service.model_pool import ModelPool
+from agent_service.settings import Settings
+from routing.config import ProviderSpec
+from routing.errors import ProviderNotFound
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+"""How often it is seen whether another process changed the accounts."""
+_TOPIC = "accounts"
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A stored account, as part of its provider, and what the provider said of its key."""
+
+    provider: ProviderView
+    trial: Trial | None
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What there is when the service starts."""
+
+    joined: Joined
+    seen: object
+    """The state of the store, as `AccountVault.changes` tells it."""
+
+
+async def begin(
+    vault: AccountVault, settings: Settings, environ: Mapping[str, str], secrets: set[str]
+) -> Beginning:
+    """The accounts to start with. Raises ConfigError, also when the master key does not open them."""
+    seen = await vault.changes()
+    accounts = await vault.accounts()
+    _learn(accounts, secrets)
+    return Beginning(join(settings, environ, accounts), seen)
+
+
+class ProviderAccounts:
+    """All accounts, whatever they come from. Those of the store can be changed."""
+
+    def __init__(
+        self,
+        vault: AccountVault,
+        models: ModelPool,
+        settings: Settings,
+        environ: Mapping[str, str],
+        secrets: set[str],
+        begun: Beginning,
+    ) -> None:
+        """`begun` is what the models were opened with. `secrets` takes up every key that is put into
+        service, for whoever keeps them out of a log."""
+        self._vault, self._models = vault, models
+        self._settings, self._environ = settings, environ
+        self._secrets = secrets
+        self._joined, self._seen = begun.joined, begun.seen
+        self._applying = asyncio.Lock()
+        self._report(begun.joined)
+
+    async def reconfigure(self, settings: Settings) -> None:
+        """Take another configuration over. Raises ConfigError, then the former one stays."""
+        await self._apply(settings)
+
+    async def follow(self) -> None:
+        """Apply what other processes change, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                if await self._vault.changes() != self._seen:
+                    await self._apply()
+            except (ConfigError, SQLAlchemyError) as error:
+                if isinstance(error, ConfigError):
+                    self._models.report(_TOPIC, str(error))
+                logger.warning("the stored accounts cannot be read: %s", error)
+
+    async def providers(self, *, everything: bool = False) -> list[ProviderView]:
+        """The providers with their accounts; with `everything` those of the catalogue, too."""
+        accounts = await self._vault.accounts()
+        joined = join(self._settings, self._environ, accounts)
+        healthy = self._models.reachable()
+        return provider_views(self._settings, self._environ, accounts, joined, healthy, everything=everything)
+
+    async def provider(self, name: str) -> ProviderView:
+        """One provider. Raises ProviderNotFound with the nearest names, AccountNotFound if it is retired."""
+        found = await self.providers(everything=True)
+        for view in found:
+            if view.name == name:
+                return view
+        if gone := retirement(name):
+            raise AccountNotFound(gone)
+        raise ProviderNotFound(name[:64], nearest_name(name, (view.name for view in found)))
+
+    async def save(self, account: Account, *, verify: bool) -> Saved:
+        """Keep the account and put it into service; one of the same names is replaced.
+
+        With `verify` its provider is asked first. Raises AccountInvalid, KeyNotAccepted (nothing is stored
+        then), ConfigError when the master key does not do.
+        """
+        account = checked_account(account, self._environ)
+        trial = await self._try(account) if verify else None
+        if trial is not None and trial.state == "refused":
+            raise KeyNotAccepted(f"The key was not stored: {trial.detail}.")
+        _learn([account], self._secrets)
+        await self._vault.save(account)
+        await self._apply()
+        return Saved(await self.provider(account.provider), trial)
+
+    async def change(
+        self, name: str, account_name: str, changes: Mapping[str, Any], *, verify: bool
+    ) -> Saved:
+        """Change what is given of a stored account: `api_key`, `base_url` and the options.
+
+        Raises as `save` does, and AccountNotFound, AccountConfigured.
+        """
+        account = await self._stored(name, account_name)
+        verify = verify and bool({"api_key", "base_url"} & changes.keys())
+        options = {**account.options.model_dump(), **changes}
+        base_url, api_key = options.pop("base_url", account.base_url), options.pop("api_key", None)
+        if base_url != account.base_url and account.api_key is not None and api_key is None:
+            # Else whoever may change accounts, but not read keys, could have one sent somewhere else.
+            raise AccountInvalid("api_key", "api_key: must be given again when the address changes.")
+        changed = replace(
+            account,
+            base_url=base_url,
+            api_key=SecretStr(api_key) if api_key is not None else account.api_key,
+            options=AccountOptions.model_validate(options),
+            problem=None,
+        )
+        return await self.save(changed, verify=verify)
+
+    async def remove(self, name: str, account_name: str | None = None) -> int:
+        """Delete a stored account, or all of a provider; how many there were.
+
+        Raises AccountNotFound, AccountConfigured.
+        """
+        accounts = [each for each in await self._vault.accounts() if each.provider == name]
+        chosen = [each for each in accounts if account_name in (None, each.account)]
+        if not chosen:
+            await self._complain(name, account_name or DEFAULT_ACCOUNT)
+        count = await self._vault.remove(*chosen)
+        await self._apply()
+        return count
+
+    async def test(self, name: str, account_name: str | None = None) -> dict[str, Trial]:
+        """Ask the provider about the keys of its accounts; by account.
+
+        Raises AccountNotFound, ProviderNotFound.
+        """
+        view = await self.provider(name)
+        stored = {each.account: each for each in await self._vault.accounts() if each.provider == name}
+        joined = join(self._settings, self._environ, list(stored.values()))
+        trials = {}
+        for each in view.accounts:
+            if account_name not in (None, each.account):
+                continue
+            if each.source == "store":
+                trials[each.account] = await self._try(stored[each.account])
+            else:
+                spec = next(spec for spec in joined.config.providers if spec.name == name)
+                trials[each.account] = await try_out(spec, public_only=False)
+        if not trials:
+            what = f" named {account_name!r}" if account_name else ""
+            raise AccountNotFound(f"{name} has no account{what}; `agent-service providers add` adds one.")
+        return trials
+
+    async def rotate(self) -> Rotation:
+        """Seal all keys anew under a new master key. Raises ConfigError."""
+        rotation = await self._vault.rotate()
+        await self._apply()
+        return rotation
+
+    async def _apply(self, settings: Settings | None = None) -> None:
+        """Read the accounts and give the pool what has changed. Raises ConfigError."""
+        async with self._applying:
+            seen = await self._vault.changes()
+            accounts = await self._vault.accounts()
+            joined = join(settings or self._settings, self._environ, accounts)
+            _learn(accounts, self._secrets)
+            before = self._joined
+            if (joined.config, joined.restricted) != (before.config, before.restricted):
+                await self._models.reconfigure(joined.config, restricted=joined.restricted)
+            self._settings, self._seen, self._joined = settings or self._settings, seen, joined
+            self._report(joined)
+
+    def _report(self, joined: Joined) -> None:
+        self._models.report(_TOPIC, " ".join(joined.problems) or None)
+
+    async def _try(self, account: Account) -> Trial:
+        if account.problem:
+            return Trial("unknown", account.problem)
+        try:
+            spec: ProviderSpec = account.spec(self._environ)
+        except ConfigError as error:
+            return Trial("unknown", str(error))
+        return await try_out(spec, public_only=account.is_restricted)
+
+    async def _stored(self, name: str, account_name: str) -> Account:
+        for account in await self._vault.accounts():
+            if (account.provider, account.account) == (name, account_name):
+                return account
+        await self._complain(name, account_name)
+        raise AssertionError("unreachable")
+
+    async def _complain(self, name: str, account_name: str) -> None:
+        """Raise what is wrong with these names, of which no account is stored."""
+        view = await self.provider(name)
+        for each in view.accounts:
+            if each.account == account_name and each.source != "store":
+                place = f"the variable {each.key_from}" if each.key_from else "the configuration file"
+                raise AccountConfigured(f"{name}/{account_name} comes from {place}; change it there.")
+        raise AccountNotFound(f"{name} has no stored account named {account_name!r}.")
+
+
+def _learn(accounts: Iterable[Account], secrets: set[str]) -> None:
+    secrets.update(each.api_key.get_secret_value() for each in accounts if each.api_key is not None)

@@ -1,0 +1,77 @@
+"""Answers that are given again: to a request that can only have one, within the time the operator allows."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy.exc import SQLAlchemyError
+
+from agent_service.settings import CacheSettings
+from checkpoints.errors import DatabaseUnusable
+from checkpoints.response_cache import ResponseCache
+from routing.types import ChatCompletion, ChatRequest, RouteDecision
+
+logger = logging.getLogger(__name__)
+
+LARGEST = 1 << 20
+"""Bytes of an answer that is kept."""
+_CALLS = ("tools", "functions", "tool_choice", "function_call")
+"""Fields of requests whose answer may be an action; repeating one unasked would be wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """An answer from before, and who gave it."""
+
+    data: dict[str, Any]
+    decision: RouteDecision
+
+
+class AnswerCache:
+    """Each principal's own answers; off unless the operator turns it on."""
+
+    def __init__(self, settings: CacheSettings, store: ResponseCache) -> None:
+        self._settings, self._store = settings, store
+
+    def key(self, request: ChatRequest) -> str | None:
+        """What the answer is kept under; None = it is not to be kept: it may come out differently."""
+        body = request.body
+        temperature = body.get("temperature")
+        if not self._settings.enabled or type(temperature) not in (int, float) or temperature != 0:
+            return None
+        if any(body.get(name) for name in _CALLS) or body.get("n") not in (None, 1):
+            return None
+        wish = [request.model, request.provider, request.quality, body]
+        try:
+            return hashlib.sha256(orjson.dumps(wish, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        except orjson.JSONEncodeError:  # numbers beyond 64 bits, and other curiosities
+            return None
+
+    async def get(self, principal: str, key: str) -> KeptAnswer | None:
+        """The answer, if it is not too old."""
+        try:
+            found = await self._store.get(principal, key)
+        except SQLAlchemyError as error:
+            logger.error("kept answers could not be looked at: %s", error)
+            return None
+        if found is None:
+            return None
+        kept = orjson.loads(found)
+        return KeptAnswer(kept["data"], RouteDecision(kept["provider"], kept["model"]))
+
+    async def put(self, principal: str, key: str, answer: ChatCompletion) -> None:
+        """Keep a whole answer; one that was cut off by a limit is none."""
+        if any(choice.get("finish_reason") != "stop" for choice in answer.data["choices"]):
+            return
+        decision = answer.decision
+        kept = {"provider": decision.provider, "model": decision.model, "data": answer.data}
+        if len(written := orjson.dumps(kept)) > LARGEST:
+            return
+        try:
+            await self._store.put(principal, key, written, self._settings.ttl_seconds)
+        except (SQLAlchemyError, DatabaseUnusable) as error:  # the answer is paid for: it is not to be lost
+            logger.error("an answer could not be kept: %s", error)

@@ -1,0 +1,165 @@
+"""`agent-service providers` as people and scripts use it, with a service running and without one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_cli import Desk, Screen
+from tests.upstream import ScriptedUpstream
+
+KEY, WRONG = "sk-good-0123456789abcdWXYZ", "sk-wrong-9876543210QRST"
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream(api_key=KEY, otherwise="ok", models=("coder",)) as server:
+        yield server
+
+
+@pytest.fixture
+def desk(tmp_path: Path, upstream: ScriptedUpstream) -> Iterator[Desk]:
+    desk = Desk(tmp_path, upstream)
+    desk.config.write_text(
+        f"server: {{port: {desk.port}}}\nrouter: {{detect_local: false}}\n"
+        f"providers:\n  team:\n    base_url: {upstream.base_url}\n    api_key: {WRONG}\n"
+        "    models: [{id: coder}]\n"
+    )
+    yield desk
+    for process in desk.serving:
+        process.kill()
+        process.communicate()
+
+
+def adding(upstream: ScriptedUpstream, name: str = "mine") -> list[str]:
+    where = ["--base-url", upstream.base_url, "--allow-private", "--model", "coder"]
+    return ["providers", "add", name, "--api-key-stdin", *where]
+
+
+def test_without_a_service_the_data_folder_is_worked_on(desk: Desk, upstream: ScriptedUpstream) -> None:
+    added = desk.call(*adding(upstream), stdin=f"{KEY}\n")
+    assert added.stdout == "✓ mine/default is stored: 1 model listed; coder answered.\n", added.stderr
+    assert desk.call("providers", "rotate").stdout.startswith("1 key was encrypted anew")
+    assert "mine/coder" in desk.call("models").stdout
+    assert desk.call("providers", "remove", "mine", "--yes").stdout == "Deleted: mine/default.\n"
+
+
+def test_with_a_running_service_from_adding_to_removing(desk: Desk, upstream: ScriptedUpstream) -> None:
+    desk.serve()
+    refused = desk.call(*adding(upstream), stdin=f"{WRONG}\n")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "The key was not stored" in refused.stderr
+    added = desk.call(*adding(upstream), stdin=f"{KEY}\n")
+    assert added.stdout == "✓ mine/default is stored: 1 model listed; coder answered.\n", added.stderr
+    listed = desk.call("providers", "list")
+    assert re.search(r"mine +paid +default +\.\.\.WXYZ +store +ready", listed.stdout), listed.stdout
+    assert re.search(r"team +paid +default +\.\.\.QRST +configuration +", listed.stdout)
+    rows = json.loads(desk.call("providers", "list", "--json", "--all").stdout)["data"]
+    assert {"groq", "mine"} <= {row["name"] for row in rows}
+    assert "...WXYZ (from store)" in desk.call("providers", "show", "mine").stdout
+    tested = desk.call("providers", "test")
+    assert tested.returncode == 1, "the team's key is wrong"
+    assert "✓ mine/default" in tested.stdout and "✗ team/default" in tested.stdout
+    kept = desk.call("providers", "remove", "mine")
+    assert (kept.returncode, kept.stdout) == (1, "Nothing was deleted; --yes deletes without asking.\n")
+    assert desk.call("providers", "remove", "mine", "--yes").stdout == "Deleted: mine/default.\n"
+    assert "mine" not in desk.call("providers", "list").stdout
+    for done in (refused, added, listed, tested):
+        assert not re.search(f"{KEY}|{WRONG}", done.stdout + done.stderr)
+
+
+def test_names_that_are_not_there_get_hints(desk: Desk) -> None:
+    unknown = desk.call("providers", "add", "grok", "--api-key-stdin", stdin=KEY)
+    assert unknown.returncode == 2
+    assert "Did you mean groq?" in unknown.stderr
+    retired = desk.call("providers", "add", "github", "--api-key-stdin", stdin=KEY)
+    assert "retired since 2026-07-30" in retired.stderr
+    configured = desk.call("providers", "remove", "team", "--yes")
+    assert "comes from the configuration file; change it there." in configured.stderr
+    nobody = desk.call("providers", "add", "groq")
+    assert (nobody.returncode, "--api-key-stdin" in nobody.stderr) == (2, True)
+    script = desk.call("providers", "configure")
+    assert (script.returncode, "providers add" in script.stderr) == (2, True)
+
+
+def test_a_key_is_no_argument(desk: Desk) -> None:
+    assert desk.call("providers", "add", "groq", KEY).returncode == 2
+    assert desk.call("providers", "add", "groq", "--api-key", KEY).returncode == 2
+
+
+def test_an_import_says_what_was_taken_skipped_and_why(desk: Desk, upstream: ScriptedUpstream) -> None:
+    file = desk.project / "providers.json"
+    place = {"base_url": upstream.base_url, "allow_private": True, "models": ["coder"]}
+    records = [
+        {"name": "good", "api_key": KEY, **place},
+        {"name": "bad", "api_key": WRONG, **place},
+        {"name": "far", "api_key": KEY, "base_url": "http://10.0.0.1/v1"},
+        {"name": "unset", "api_key_env": "UNSET_KEY"},
+    ]
+    file.write_text(json.dumps(records))
+    tried = desk.call("providers", "import", str(file), "--dry-run")
+    assert "3 would be taken" in tried.stdout
+    assert "good" not in desk.call("providers", "list").stdout
+    done = desk.call("providers", "import", str(file))
+    assert done.returncode == 0, done.stderr
+    assert "✓ good/default is stored" in done.stdout
+    assert "✗ bad/default: The key was not stored" in done.stdout
+    assert "✗ far/default: base_url: must start with https://" in done.stdout
+    assert "- unset: the environment variable that api_key_env names is not set" in done.stdout
+    assert "1 taken, 2 refused, 1 notes." in done.stdout
+    assert not re.search(f"{KEY}|{WRONG}", tried.stdout + done.stdout + done.stderr)
+    assert desk.call("providers", "import", "no-such-file").returncode == 2
+
+
+def test_a_lost_master_key(desk: Desk, upstream: ScriptedUpstream) -> None:
+    assert desk.call(*adding(upstream), stdin=KEY).returncode == 0
+    master = Path(desk.environ["XDG_DATA_HOME"]) / "agent-service" / "master.key"
+    kept = master.read_text()
+    master.unlink()
+    for words in (("serve",), ("providers", "list"), ("providers", "add", "groq", "--api-key-stdin")):
+        stopped = desk.call(*words, stdin=KEY)
+        assert stopped.returncode == 2
+        assert "encrypted with the master key" in stopped.stderr and "\n  (2) if it is lost" in stopped.stderr
+    assert not master.exists()
+    examined = desk.call("doctor")
+    assert examined.returncode == 1 and "✗ accounts" in examined.stdout
+    master.write_text(kept)
+    master.chmod(0o644)
+    assert "chmod 600" in desk.call("providers", "list").stderr
+    master.chmod(0o600)
+    assert "mine" in desk.call("providers", "list").stdout
+    master.unlink()
+    assert desk.call("providers", "remove", "--unreadable").returncode == 1
+    assert desk.call("providers", "remove", "--unreadable", "--yes").stdout == "Deleted: mine/default.\n"
+    assert desk.call(*adding(upstream), stdin=KEY).returncode == 0
+
+
+def test_the_dialogue_tells_a_wrong_key_at_once(desk: Desk, upstream: ScriptedUpstream) -> None:
+    screen = Screen(desk.command("providers", "configure"), desk.project, desk.environ)
+    screen.until("Provider (Enter to end) ›")
+    assert "openrouter" in screen.text
+    screen.type("grokk\n")
+    screen.until("Did you mean groq?")
+    screen.until("Its address")
+    screen.type("\n")
+    screen.until("(Enter to end) › grokk")
+    screen.type("mine\n")
+    screen.until("There is no provider named 'mine'")
+    screen.type(f"{upstream.base_url}\n")
+    screen.until("may it be on this machine or its network? [y/N]")
+    screen.type("y\n")
+    screen.until("Key, not shown")
+    screen.type(f"{WRONG}\n")
+    screen.until("✗ The key was not stored")
+    screen.until("Another key, not shown")
+    screen.type(f"{KEY}\n")
+    screen.until("✓ stored: 1 model listed; coder answered")
+    screen.type("\n")
+    assert screen.end() == 0
+    assert screen.text.endswith("1 stored.\n")
+    assert WRONG not in screen.raw and KEY not in screen.raw
+    assert "...WXYZ" in desk.call("providers", "show", "mine").stdout

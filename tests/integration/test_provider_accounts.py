@@ -1,0 +1,325 @@
+"""Providers and their accounts over HTTP: who may, what is shown, what is used, and from when on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agent_service.cli.logs import RedactingFormatter
+from agent_service.config_file import ConfigError
+from agent_service.keys.directory import LOOK_SECONDS
+from tests.service import RunningService, wait_until
+from tests.upstream import ScriptedUpstream
+
+KEY, WRONG = "sk-good-0123456789abcdWXYZ", "sk-wrong-9876543210QRST"
+ADMIN, ALICE = "admin-key-0123456789", "alice-key-0123456789"
+SERVER = {"api_keys": [{"name": "ops", "key": ADMIN, "admin": True}, {"name": "alice", "key": ALICE}]}
+ROUTES = [
+    ("GET", "/api/providers", None),
+    ("POST", "/api/providers", {"provider": "groq", "api_key": KEY, "verify": False}),
+    ("GET", "/api/providers/groq", None),
+    ("PATCH", "/api/providers/groq", {"enabled": False}),
+    ("GET", "/api/providers/groq/accounts", None),
+    ("POST", "/api/providers/groq/accounts", {"account": "work", "api_key": KEY, "verify": False}),
+    ("PATCH", "/api/providers/groq/accounts/work", {"cap_usd_per_day": 1.5}),
+    ("DELETE", "/api/providers/groq/accounts/work", None),
+    ("POST", "/api/master-key/rotate", {}),
+    ("POST", "/api/providers/up1/test", {}),
+    ("DELETE", "/api/providers/groq", None),
+]
+
+
+def add(service: RunningService, upstream: ScriptedUpstream, **fields: Any) -> httpx.Response:
+    """Store an account named `mine` at the upstream."""
+    body = {"provider": "mine", "api_key": KEY, "base_url": upstream.base_url, "models": ["m1"]}
+    return service.client.post("/api/providers", json={**body, "allow_private": True, **fields})
+
+
+def chat(service: RunningService, model: str) -> httpx.Response:
+    body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+    return service.client.post("/v1/chat/completions", json=body)
+
+
+def error(response: httpx.Response) -> tuple[int, str, str | None]:
+    told = response.json()["error"]
+    return response.status_code, told["code"], told["param"]
+
+
+def test_only_admins_get_in(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(otherwise="ok") as upstream,
+        RunningService(tmp_path, upstream, key=ADMIN, server=SERVER) as service,
+    ):
+        for key, expected in ((ALICE, 403), ("stranger-key-0123456789", 401), (None, 401)):
+            headers = {"x-api-key": key} if key else {}
+            with httpx.Client(base_url=service.url, headers=headers, trust_env=False) as client:
+                for method, path, body in ROUTES:
+                    refused = client.request(method, path, json=body)
+                    assert refused.status_code == expected, (method, path)
+        assert [each["name"] for each in service.client.get("/api/providers").json()["data"]] == ["up1"]
+        for method, path, body in ROUTES:
+            taken = service.client.request(method, path, json=body)
+            assert taken.is_success, (method, path, taken.text)
+
+
+def test_an_account_is_used_at_once_and_its_key_never_shown(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(otherwise="first") as configured,
+        ScriptedUpstream(api_key=KEY, otherwise="from mine") as upstream,
+        RunningService(tmp_path, configured) as service,
+    ):
+        assert chat(service, "mine/m1").status_code == 404
+        saved = add(service, upstream)
+        assert saved.status_code == 201
+        assert saved.json()["trial"]["state"] == "accepted"
+        assert chat(service, "mine/m1").json()["choices"][0]["message"]["content"] == "from mine"
+        shown = [
+            saved.text,
+            service.client.get("/api/providers?all=true").text,
+            service.client.get("/api/providers/mine").text,
+            service.client.get("/api/providers/mine/accounts").text,
+            service.client.post("/api/providers/mine/test", json={}).text,
+            service.client.get("/health").text,
+        ]
+        assert all("0123456789" not in each for each in shown)
+        (account,) = service.client.get("/api/providers/mine/accounts").json()["data"]
+        assert (account["key"], account["source"], account["in_use"]) == ("...WXYZ", "store", True)
+        assert service.client.delete("/api/providers/mine").json() == {"deleted": "mine", "accounts": 1}
+        assert chat(service, "mine/m1").status_code == 404
+
+
+def test_accounts_survive_a_restart_and_the_key_is_not_in_the_file(tmp_path: Path) -> None:
+    with ScriptedUpstream(api_key=KEY, otherwise="ok") as upstream, ScriptedUpstream() as configured:
+        with RunningService(tmp_path, configured) as service:
+            assert add(service, upstream).status_code == 201
+            folder = service.data / "agent-service"
+            held = b"".join(each.read_bytes() for each in folder.iterdir())
+            assert KEY.encode() not in held and KEY[:12].encode() not in held
+        with RunningService(tmp_path, configured) as service:
+            assert chat(service, "mine/m1").is_success
+            rotated = service.client.post("/api/master-key/rotate", json={}).json()
+            assert rotated["accounts"] == 1
+        with RunningService(tmp_path, configured) as service:
+            assert chat(service, "mine/m1").is_success
+
+
+def test_a_wrong_key_is_told_at_once_and_not_stored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        ScriptedUpstream() as configured,
+        ScriptedUpstream(api_key=KEY, otherwise="ok") as upstream,
+        RunningService(tmp_path, configured) as service,
+    ):
+        refused = add(service, upstream, api_key=WRONG)
+        assert error(refused) == (422, "key_not_accepted", "api_key")
+        assert "Incorrect API key" in refused.text and WRONG not in refused.text
+        assert service.client.get("/api/providers/mine").status_code == 404
+        assert add(service, upstream).status_code == 201
+        changed = service.client.patch("/api/providers/mine", json={"api_key": WRONG})
+        assert error(changed) == (422, "key_not_accepted", "api_key")
+        assert chat(service, "mine/m1").is_success, "the good key is still there"
+    assert WRONG not in caplog.text and KEY not in caplog.text
+
+
+def test_a_provider_that_cannot_be_reached_proves_nothing(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+        with ScriptedUpstream() as upstream, RunningService(tmp_path, upstream) as service:
+            saved = add(service, upstream, base_url=address)
+            assert (saved.status_code, saved.json()["trial"]["state"]) == (201, "unknown")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"allow_private": False}, "base_url"),
+        ({"base_url": "https://127.0.0.1/v1", "allow_private": False}, "base_url"),
+        ({"base_url": f"https://{KEY}@models.example/v1"}, "base_url"),
+        ({"base_url": "gopher://models.example"}, "base_url"),
+        ({"base_url": None}, "provider"),
+        ({"provider": "No Name"}, "provider"),
+        ({"provider": "github"}, "provider"),
+        ({"account": "../x"}, "account"),
+        ({"api_key": ""}, "api_key"),
+        ({"api_key": f"{KEY}\r\nx: y"}, "api_key"),
+        ({"api_key": [KEY]}, "api_key"),
+        ({"models": [{"id": "m1", "quality": 7}]}, "models.0.quality"),
+        ({"cap_usd_per_day": 0}, "cap_usd_per_day"),
+        ({"protocol": "telepathy"}, "protocol"),
+    ],
+)
+def test_what_makes_no_account_is_refused_without_its_key(
+    tmp_path: Path, fields: dict[str, Any], param: str
+) -> None:
+    with ScriptedUpstream() as upstream, RunningService(tmp_path, upstream) as service:
+        refused = add(service, upstream, **fields)
+        assert error(refused) == (422, "invalid_request", param)
+        assert KEY not in refused.text
+        assert upstream.requests == []
+
+
+@pytest.mark.parametrize("host", ["0x7f000001", "2130706433", "127.1"])
+def test_a_stored_address_is_checked_when_it_is_connected_to(tmp_path: Path, host: str) -> None:
+    """Names that lead to this machine pass when they are stored, and get no further without leave."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        ScriptedUpstream() as upstream,
+        RunningService(tmp_path, upstream) as service,
+    ):
+        listener.setblocking(False)
+        address = f"https://{host}:{listener.getsockname()[1]}/v1"
+        saved = add(service, upstream, base_url=address, allow_private=False)
+        assert (saved.status_code, saved.json()["trial"]["state"]) == (201, "unknown")
+        assert chat(service, "mine/m1").status_code in (502, 503)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_a_key_does_not_follow_its_account_to_another_address(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(otherwise="ok") as upstream,
+        ScriptedUpstream(otherwise="ok") as thief,
+        RunningService(tmp_path, upstream) as service,
+    ):
+        add(service, upstream)
+        moved = service.client.patch("/api/providers/mine", json={"base_url": thief.base_url})
+        assert error(moved) == (422, "invalid_request", "api_key")
+        assert thief.requests == [] and thief.lookups == []
+
+
+def test_the_configuration_and_the_environment_are_not_changed_from_here(tmp_path: Path) -> None:
+    environ = {"OPENAI_API_KEY": KEY}
+    with (
+        ScriptedUpstream(otherwise="ok") as upstream,
+        RunningService(tmp_path, upstream, environ=environ, providers={"openai": None}) as service,
+    ):
+        (account,) = service.client.get("/api/providers/openai/accounts").json()["data"]
+        assert (account["source"], account["key_from"], account["key"]) == (
+            "environment",
+            "OPENAI_API_KEY",
+            "...WXYZ",
+        )
+        for name in ("up1", "openai"):
+            assert error(service.client.delete(f"/api/providers/{name}"))[:2] == (409, "account_configured")
+        shadowed = {"provider": "openai", "api_key": WRONG, "verify": False}
+        assert service.client.post("/api/providers", json=shadowed).status_code == 201
+        accounts = service.client.get("/api/providers/openai/accounts").json()["data"]
+        in_use = {each["source"]: each["in_use"] for each in accounts}
+        assert in_use == {"environment": True, "store": False}
+
+
+def test_several_accounts_of_which_the_first_usable_is_used(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream() as configured,
+        ScriptedUpstream(otherwise="one") as one,
+        ScriptedUpstream(otherwise="two") as two,
+        RunningService(tmp_path, configured) as service,
+    ):
+        add(service, one, account="one")
+        add(service, two, account="two")
+        assert chat(service, "mine/m1").json()["choices"][0]["message"]["content"] == "one"
+        service.client.patch("/api/providers/mine/accounts/one", json={"enabled": False})
+        assert chat(service, "mine/m1").json()["choices"][0]["message"]["content"] == "two"
+        trials = service.client.post("/api/providers/mine/test", json={}).json()["trials"]
+        assert [(name, trial["state"]) for name, trial in trials.items()] == [
+            ("one", "accepted"),
+            ("two", "accepted"),
+        ]
+
+
+def test_unknown_names_get_the_nearest_ones(tmp_path: Path) -> None:
+    with ScriptedUpstream() as upstream, RunningService(tmp_path, upstream) as service:
+        missing = service.client.get("/api/providers/grok")
+        assert error(missing)[:2] == (404, "provider_not_found")
+        assert "Did you mean groq?" in missing.text
+        assert error(service.client.get("/api/providers/github"))[:2] == (404, "account_not_found")
+        assert error(service.client.delete("/api/providers/groq"))[:2] == (404, "account_not_found")
+        assert error(service.client.patch("/api/providers/groq", json={}))[:2] == (404, "account_not_found")
+
+
+def test_a_wrong_master_key_stops_the_start_and_overwrites_nothing(tmp_path: Path) -> None:
+    with ScriptedUpstream(otherwise="ok") as upstream:
+        with RunningService(tmp_path, upstream, environ={"AGENT_SERVICE_MASTER_KEY": "11" * 32}) as service:
+            add(service, upstream)
+        file = service.data / "agent-service" / "state.db"
+        rows = stored_rows(file)
+        other = RunningService(tmp_path, upstream, environ={"AGENT_SERVICE_MASTER_KEY": "22" * 32})
+        with pytest.raises(ConfigError, match=r"with the master key [0-9a-f]{16}.*Nothing was changed"):
+            asyncio.run(started(other))
+        assert stored_rows(file) == rows
+        with RunningService(tmp_path, upstream, environ={"AGENT_SERVICE_MASTER_KEY": "11" * 32}) as service:
+            assert chat(service, "mine/m1").is_success
+
+
+async def started(service: RunningService) -> None:
+    """Start without serving; raises why it cannot."""
+
+    async def receive() -> dict[str, str]:
+        return {"type": "lifespan.startup"}
+
+    async def send(_: object) -> None:
+        pass
+
+    await service.service.asgi({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+
+
+def stored_rows(file: Path) -> list[Any]:
+    connection = sqlite3.connect(file)
+    rows = connection.execute("SELECT * FROM provider_accounts").fetchall()
+    connection.close()
+    return rows
+
+
+def test_what_another_process_adds_is_used_without_a_restart(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream() as configured,
+        ScriptedUpstream(otherwise="ok") as upstream,
+        RunningService(tmp_path, configured) as service,
+        RunningService(tmp_path, configured) as other,
+    ):
+        assert add(other, upstream).status_code == 201
+        wait_until(lambda: chat(service, "mine/m1").is_success, LOOK_SECONDS + 10)
+
+
+def test_a_changed_configuration_keeps_the_stored_accounts(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(otherwise="ok") as configured,
+        ScriptedUpstream(otherwise="ok") as upstream,
+        RunningService(tmp_path, configured) as service,
+    ):
+        add(service, upstream)
+        service.config_file.write_text(service.config_file.read_text().replace("up1", "renamed"))
+        wait_until(lambda: chat(service, "renamed/m1").is_success)
+        assert chat(service, "mine/m1").is_success
+
+
+def test_keys_met_while_running_are_kept_out_of_the_log(tmp_path: Path) -> None:
+    key = "plain words of 20 characters".replace(" ", "")
+    with ScriptedUpstream(otherwise="ok") as upstream, RunningService(tmp_path, upstream) as service:
+        formatter = RedactingFormatter(service.service.launch.secrets)
+        record = logging.LogRecord("x", logging.ERROR, "x", 1, "refused: %s", (key,), None)
+        assert key in formatter.format(record)
+        add(service, upstream, api_key=key)
+        assert key not in formatter.format(record)
+
+
+def test_a_damaged_account_is_a_problem_of_its_own(tmp_path: Path) -> None:
+    with ScriptedUpstream(otherwise="ok") as upstream:
+        with RunningService(tmp_path, upstream) as service:
+            add(service, upstream)
+        connection = sqlite3.connect(service.data / "agent-service" / "state.db")
+        with connection:
+            connection.execute("UPDATE provider_accounts SET ciphertext = x'00'")
+        connection.close()
+        with RunningService(tmp_path, upstream) as service:
+            assert "damaged or moved" in service.client.get("/health").json()["problems"][0]
+            assert chat(service, "up1/m1").is_success
+            assert service.client.delete("/api/providers/mine").is_success
+            assert service.client.get("/health").json()["problems"] == []
