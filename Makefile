@@ -11,9 +11,9 @@ say = printf '==> %s\n'
 # An environment is up to date when it was made from these very files: the stamp carries their checksum.
 stamp = .venv/.$(1)-$(firstword $(shell cat requirements/$(1).lock pyproject.toml | cksum))
 
-.PHONY: help demo serve test check soak bench lock clean
+.PHONY: help demo serve test check extension soak bench lock clean
 help:    ## this list
-	@sed -nE 's/^([a-z]+): .*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z]+): .*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(call stamp,local)    ## the main job on a real model, without any key
 	@$(say) "The demo. Without a model of your own it downloads a small one: 1.1 GB, once"
@@ -34,6 +34,12 @@ check: $(call stamp,dev)    ## style, types and the direction of imports
 	@$(bin)/mypy
 	@$(say) "Direction of imports"
 	@$(bin)/pytest -q tests/unit/test_architecture.py
+
+extension: $(call stamp,dev)    ## the VS Code extension: style, types, and all its tests in a real editor
+	@$(say) "The extension: what npm lists"
+	@cd vscode-extension && npm ci --no-audit --no-fund --loglevel=error
+	@$(say) "The extension: style, types, tests; the first time this gets an editor and a browser"
+	@cd vscode-extension && npm run --silent check && npm run --silent test:core && npm run --silent test:contract && npm run --silent test:workbench
 
 soak: $(call stamp,dev)    ## the long tests: kills by the hundred, replicas, load
 	@$(say) "Long tests"

@@ -1,0 +1,47 @@
+import * as vscode from "vscode";
+import type { ServiceConnection } from "./connection";
+import type { Board } from "./core/board";
+import type { Delivery } from "./delivery";
+import type { Memory } from "./memory";
+import type { Notices } from "./notices";
+import { type Runs, shortened } from "./runs";
+
+/** Results that came while nobody followed the run, as over a reload of the window: told once, shown on request. */
+export class Arrivals {
+  readonly #told = new Set<string>();
+
+  constructor(
+    private readonly connection: ServiceConnection,
+    private readonly board: Board,
+    private readonly runs: Runs,
+    private readonly memory: Memory,
+    private readonly delivery: Delivery,
+    private readonly notices: Notices,
+  ) {}
+
+  /** After each look at the threads. */
+  async announce(): Promise<void> {
+    for (const each of this.board.threads) if (each.place !== "done") this.#told.delete(each.thread_id);
+    const arrived = this.board.threads.filter(
+      ({ thread_id: id, place }) =>
+        place === "done" &&
+        !this.runs.isFollowed(id) &&
+        !this.#told.has(id) &&
+        this.memory.thread(id)?.delivered === null,
+    );
+    for (const { thread_id: threadId, title } of arrived) {
+      this.#told.add(threadId);
+      await this.#tell(threadId, title);
+    }
+  }
+
+  async #tell(threadId: string, title: string): Promise<void> {
+    const { error_details: error, run_id: runId } = await (await this.connection.client()).thread(threadId);
+    if (error?.endsWith("cancelled by the user.")) return this.memory.markDelivered(threadId, runId);
+    const name = `"${shortened(title, 60)}"`;
+    const message = error ? `The agent stopped at ${name}: ${error}` : `The agent finished ${name}.`;
+    void vscode.window.showInformationMessage(message, "Show Result").then((choice) => {
+      if (choice) this.notices.inBackground(this.delivery.showResult(threadId));
+    });
+  }
+}

@@ -1,0 +1,127 @@
+import * as vscode from "vscode";
+import type { ApiKeys } from "./apiKeys";
+import type { Ask } from "./ask";
+import type { CodeAgent } from "./codeAgent";
+import * as config from "./config";
+import type { ServiceConnection } from "./connection";
+import type { BoardThread } from "./core/board";
+import type { CommandId } from "./core/commandIds";
+import type { Delivery } from "./delivery";
+import type { Notices } from "./notices";
+import { inProgress } from "./progress";
+import type { Proposals } from "./proposals";
+import type { Questions } from "./questions";
+import type { Runs } from "./runs";
+import type { Server } from "./server";
+import * as threads from "./threadCommands";
+import type { Watch } from "./watch";
+
+export interface Parts {
+  readonly ask: Ask;
+  readonly codeAgent: CodeAgent;
+  readonly connection: ServiceConnection;
+  readonly delivery: Delivery;
+  readonly keys: ApiKeys;
+  readonly log: vscode.LogOutputChannel;
+  readonly notices: Notices;
+  readonly proposals: Proposals;
+  readonly questions: Questions;
+  readonly runs: Runs;
+  readonly server: Server;
+  readonly watch: Watch;
+}
+
+type Handler = (...args: never[]) => unknown;
+
+/** A handler for every command of the manifest. */
+export function handlers(parts: Parts): Record<CommandId, Handler> {
+  const { connection, delivery, keys, questions, runs, server, watch } = parts;
+  const thenLook = async (work: Promise<unknown>): Promise<void> => {
+    await work;
+    await watch.look();
+  };
+  return {
+    "openhands.askOpenHands": () => parts.ask.run(),
+    "openhands.invokeCodeAgent": () => parts.codeAgent.run(),
+    "openhands.answerQuestion": async (
+      thread?: Pick<BoardThread, "thread_id">,
+      callId?: string,
+      answer?: string,
+    ) => {
+      await watch.look();
+      await questions.answer(thread?.thread_id, callId, answer);
+    },
+    "openhands.checkConnection": () => checkConnection(parts),
+    "openhands.startService": () => startService(parts),
+    "openhands.stopService": async () => {
+      const stopped = await server.stop();
+      void vscode.window.showInformationMessage(
+        stopped
+          ? "The service was stopped."
+          : "Nothing to stop: this editor started no service that still runs.",
+      );
+    },
+    "openhands.setApiKey": () => setApiKey(keys, watch),
+    "openhands.clearApiKey": async () => {
+      await keys.clear(config.baseUrl());
+      await watch.look();
+    },
+    "openhands.showLog": () => parts.log.show(true),
+    "openhands.refreshThreads": () => watch.look(),
+    "openhands.showResult": (thread: BoardThread) => delivery.showResult(thread.thread_id),
+    "openhands.openDiff": (thread: BoardThread) => delivery.showChanges(thread.thread_id),
+    "openhands.continueThread": (thread: BoardThread | string) =>
+      parts.codeAgent.goOn(typeof thread === "string" ? thread : thread.thread_id),
+    "openhands.rewindThread": (thread: BoardThread) => thenLook(threads.rewind(connection, thread)),
+    "openhands.cancelThread": (thread: BoardThread) => thenLook(runs.cancel(thread.thread_id)),
+    "openhands.deleteThread": (thread: BoardThread) => thenLook(threads.remove(connection, thread)),
+    "openhands.applyProposal": (uri?: vscode.Uri) => parts.proposals.apply(uri),
+    "openhands.discardProposal": (uri?: vscode.Uri) => parts.proposals.discard(uri),
+  };
+}
+
+/** Register them all; nothing that one throws goes unseen. */
+export function registerCommands(parts: Parts): vscode.Disposable[] {
+  return Object.entries(handlers(parts)).map(([id, handler]) =>
+    vscode.commands.registerCommand(
+      id,
+      parts.notices.guard(handler as (...args: unknown[]) => Promise<unknown>),
+    ),
+  );
+}
+
+async function checkConnection({ connection }: Parts): Promise<void> {
+  try {
+    const told = await connection.check();
+    connection.observe();
+    void vscode.window.showInformationMessage(told);
+  } catch (error) {
+    connection.observe(error);
+    throw error;
+  }
+}
+
+/** Returns whether the service runs. */
+async function startService({ server, watch, connection }: Parts): Promise<boolean> {
+  const leave = new AbortController();
+  const cancel = (): void => leave.abort();
+  await inProgress("Starting the service", cancel, () => server.start(leave.signal));
+  await watch.look();
+  void vscode.window.showInformationMessage(await connection.check());
+  return true;
+}
+
+/** Returns whether a key was given. */
+async function setApiKey(keys: ApiKeys, watch: Watch): Promise<boolean> {
+  const baseUrl = config.baseUrl();
+  const key = await vscode.window.showInputBox({
+    title: "Set API Key",
+    prompt: `The key for ${new URL(baseUrl).origin}. It is kept in the editor's secret storage and sent nowhere else.`,
+    password: true,
+    ignoreFocusOut: true,
+  });
+  if (!key?.trim()) return false;
+  await keys.set(baseUrl, key.trim());
+  await watch.look();
+  return true;
+}

@@ -1,0 +1,24 @@
+import * as vscode from "vscode";
+import { parseAddress } from "./core/address";
+import type { ModelQuality } from "./core/api";
+
+export const SECTION = "openhands";
+
+const read = (name: string): string => vscode.workspace.getConfiguration(SECTION).get<string>(name, "");
+
+/** Throws a Fault of kind `settings`. */
+export const baseUrl = (): string => parseAddress(read("api.baseUrl"));
+
+/** Undefined: as the service thinks right. */
+export function modelQuality(): ModelQuality | undefined {
+  const quality = read("modelQuality");
+  return quality === "fastest" || quality === "balanced" || quality === "best_quality" ? quality : undefined;
+}
+
+/** Whether generated code is shown before it goes in. */
+export const reviewsFirst = (): boolean => read("apply") === "review";
+
+export const serviceCommand = (): string => read("service.command").trim();
+
+export const openSettings = (): Thenable<unknown> =>
+  vscode.commands.executeCommand("workbench.action.openSettings", `${SECTION}.`);

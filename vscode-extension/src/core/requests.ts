@@ -1,0 +1,52 @@
+/** Request bodies from what is on the screen. */
+
+import type { CodeAgentRequest, ContextualChatRequest, ModelQuality } from "./api";
+
+/** So much of the active file is looked at by the service; more would be sent for nothing. */
+const ACTIVE_FILE_CHARACTERS = 10_000;
+
+export interface Screen {
+  /** The active file's name, relative to its workspace folder where it has one. */
+  readonly fileName: string;
+  readonly languageId: string;
+  readonly text: string;
+  /** The selected text; empty for a mere cursor. */
+  readonly selected: string;
+  /** One-based lines of the selection. */
+  readonly lines: readonly [number, number];
+}
+
+export function askRequest(
+  prompt: string,
+  screen: Screen | undefined,
+  quality: ModelQuality | undefined,
+): ContextualChatRequest {
+  return {
+    prompt,
+    ...(screen?.selected && { selected_text: screen.selected }),
+    ...(screen?.text && { active_file_content: screen.text.slice(0, ACTIVE_FILE_CHARACTERS) }),
+    ...(quality && { model_quality: quality }),
+  };
+}
+
+export function agentRequest(
+  instruction: string,
+  threadId: string,
+  screen: Screen | undefined,
+  projectDirectory: string | undefined,
+  quality: ModelQuality | undefined,
+): CodeAgentRequest {
+  return {
+    instruction,
+    thread_id: threadId,
+    ...(screen && { context: contextOf(screen), language: screen.languageId }),
+    ...(projectDirectory && { project_directory: projectDirectory }),
+    ...(quality && { model_quality: quality }),
+  };
+}
+
+function contextOf({ fileName, selected, lines: [first, last] }: Screen): string {
+  if (!selected) return `The cursor is in ${fileName}, line ${first}.`;
+  const place = first === last ? `line ${first}` : `lines ${first} to ${last}`;
+  return `Selected in ${fileName}, ${place}:\n${selected}`;
+}

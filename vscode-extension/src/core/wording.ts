@@ -1,0 +1,96 @@
+/** What a person is told when something fails: one sentence, and the buttons that help. */
+
+import { Fault } from "./faults";
+
+export type Remedy = "retry" | "settings" | "key" | "start" | "log";
+
+export const REMEDY_TITLES: Readonly<Record<Remedy, string>> = {
+  retry: "Retry",
+  settings: "Open Settings",
+  key: "Set API Key",
+  start: "Start Service",
+  log: "Show Log",
+};
+
+export interface Told {
+  readonly message: string;
+  readonly remedies: readonly Remedy[];
+}
+
+export interface Surroundings {
+  readonly baseUrl: string;
+  /** Whether *Start Service* would work. */
+  readonly canStart: boolean;
+  /** Whether a key is sent. */
+  readonly hasKey: boolean;
+}
+
+/** Undefined when there is nothing to tell: who cancels knows it. */
+export function wording(error: unknown, where: Surroundings): Told | undefined {
+  if (!(error instanceof Fault)) {
+    const message = error instanceof Error ? error.message : String(error);
+    return { message: `Something unexpected went wrong: ${sentence(message)}`, remedies: ["log"] };
+  }
+  switch (error.kind) {
+    case "cancelled":
+      return undefined;
+    case "unreachable":
+      return {
+        message: `No service answers at ${where.baseUrl} (${error.message}).`,
+        remedies: where.canStart ? ["start", "retry", "settings"] : ["retry", "settings", "log"],
+      };
+    case "timeout":
+      return {
+        message: `The service at ${where.baseUrl} did not answer in time.`,
+        remedies: ["retry", "settings", "log"],
+      };
+    case "settings":
+      return { message: sentence(error.message), remedies: ["settings"] };
+    case "cut":
+      return { message: "The connection to the service broke off.", remedies: ["retry", "log"] };
+    case "malformed":
+      return {
+        message: `What answers at ${where.baseUrl} is not the service, or another version of it: ${sentence(error.message)}`,
+        remedies: ["settings", "log"],
+      };
+    case "http":
+      return refused(error, where);
+  }
+}
+
+function refused(error: Fault, where: Surroundings): Told {
+  const message = sentence(error.message);
+  switch (error.status) {
+    case 401: {
+      const wrong = where.hasKey ? "does not accept the API key" : "wants an API key";
+      return { message: `The service at ${where.baseUrl} ${wrong}.`, remedies: ["key", "settings"] };
+    }
+    case 403:
+    case 421:
+      return { message, remedies: ["settings", "log"] };
+    case 404:
+    case 409:
+    case 413:
+    case 422:
+      return { message, remedies: ["log"] };
+    case 429:
+    case 502:
+    case 503:
+    case 504:
+    case undefined:
+      return { message: message + later(error.retryAfterSeconds), remedies: ["retry", "log"] };
+    default:
+      return { message, remedies: error.status >= 500 ? ["retry", "log"] : ["log"] };
+  }
+}
+
+function later(seconds: number | undefined): string {
+  if (seconds === undefined || seconds < 2) return "";
+  const wait = seconds < 120 ? `${Math.ceil(seconds)} seconds` : `${Math.ceil(seconds / 60)} minutes`;
+  return ` Try again in ${wait}.`;
+}
+
+function sentence(text: string): string {
+  const trimmed = text.trim();
+  return /[.!?…]$/.test(trimmed) ? trimmed : `${trimmed}.`;
+}

@@ -1,0 +1,77 @@
+import * as vscode from "vscode";
+import * as config from "./config";
+import type { ServiceConnection } from "./connection";
+import { type Remedy, REMEDY_TITLES, wording } from "./core/wording";
+import type { Server } from "./server";
+
+/** Tells people what went wrong, with the buttons that help. */
+export class Notices {
+  constructor(
+    private readonly connection: ServiceConnection,
+    private readonly server: Server,
+    private readonly log: vscode.LogOutputChannel,
+  ) {}
+
+  /** The handler, so that nothing it throws goes unseen. A person may try again. */
+  guard<A extends unknown[], R>(handler: (...args: A) => R): (...args: A) => Promise<Awaited<R> | undefined> {
+    const guarded = async (...args: A): Promise<Awaited<R> | undefined> => {
+      try {
+        return await handler(...args);
+      } catch (error) {
+        void this.show(error, () => guarded(...args));
+        return undefined;
+      }
+    };
+    return guarded;
+  }
+
+  /** Work whose end nobody waits for. */
+  inBackground(work: Promise<unknown>): void {
+    work.catch((error: unknown) => void this.show(error));
+  }
+
+  /** Show what went wrong; `retry` is what *Retry* does. Resolves when the person has chosen. */
+  async show(error: unknown, retry?: () => Promise<unknown>): Promise<void> {
+    if (error instanceof vscode.CancellationError) return;
+    try {
+      const told = wording(error, await this.#surroundings());
+      if (!told) return;
+      this.log.error(error instanceof Error ? error : String(error));
+      const remedies = told.remedies.filter((remedy) => retry !== undefined || remedy !== "retry");
+      const titles = remedies.map((remedy) => REMEDY_TITLES[remedy]);
+      const chosen = await vscode.window.showErrorMessage(told.message, ...titles);
+      const remedy = remedies.find((each) => REMEDY_TITLES[each] === chosen);
+      if (remedy) await this.#help(remedy, retry);
+    } catch (failure) {
+      this.log.error(failure instanceof Error ? failure : String(failure));
+    }
+  }
+
+  async #help(remedy: Remedy, retry?: () => Promise<unknown>): Promise<void> {
+    switch (remedy) {
+      case "log":
+        this.log.show(true);
+        return;
+      case "settings":
+        await config.openSettings();
+        return;
+      case "start":
+        if (await vscode.commands.executeCommand("openhands.startService")) await retry?.();
+        return;
+      case "key":
+        if (await vscode.commands.executeCommand("openhands.setApiKey")) await retry?.();
+        return;
+      case "retry":
+        await retry?.();
+    }
+  }
+
+  async #surroundings(): Promise<{ baseUrl: string; canStart: boolean; hasKey: boolean }> {
+    try {
+      const canStart = this.server.canStart();
+      return { baseUrl: config.baseUrl(), canStart, hasKey: await this.connection.hasKey() };
+    } catch {
+      return { baseUrl: "the configured address", canStart: false, hasKey: false };
+    }
+  }
+}

@@ -1,0 +1,60 @@
+import * as vscode from "vscode";
+import { count, type ServiceConnection } from "./connection";
+import type { BoardThread } from "./core/board";
+import type { HistoryCheckpoint } from "./core/api";
+import { ago } from "./threadsView";
+import { shortened } from "./runs";
+
+/** Let the person pick a moment of the thread, and take it back to there. Undefined when they left it. */
+export async function rewind(connection: ServiceConnection, thread: BoardThread): Promise<void> {
+  const client = await connection.client();
+  const moments = (await client.history(thread.thread_id)).filter((each) => each.messages > 0).slice(1);
+  if (moments.length === 0) {
+    void vscode.window.showInformationMessage("This thread has no earlier moment to go back to.");
+    return;
+  }
+  const title = `Rewind "${shortened(thread.title, 60)}"`;
+  const moment = await vscode.window.showQuickPick(moments.map(described), {
+    title,
+    placeHolder: "Go back to just after...",
+    ignoreFocusOut: true,
+  });
+  if (!moment) return;
+  const choice = await vscode.window.showWarningMessage(
+    `${title}?`,
+    {
+      modal: true,
+      detail:
+        "Files that somebody else changed in the meantime stay as they are. Open questions are withdrawn.",
+    },
+    "Conversation and Files",
+    "Conversation Only",
+  );
+  if (!choice) return;
+  const result = await client.rewind(thread.thread_id, moment.id, choice === "Conversation and Files");
+  const kept = result.kept.map(({ path, reason }) => ` ${path} was left alone: ${reason}`).join("");
+  void vscode.window.showInformationMessage(
+    `Rewound; ${count(result.restored.length, "file")} restored.${kept}`,
+  );
+}
+
+/** Returns whether the thread is gone. */
+export async function remove(connection: ServiceConnection, thread: BoardThread): Promise<void> {
+  const choice = await vscode.window.showWarningMessage(
+    `Delete "${shortened(thread.title, 60)}"?`,
+    {
+      modal: true,
+      detail: "The conversation and its history are deleted. Files in the project stay as they are.",
+    },
+    "Delete",
+  );
+  if (choice === "Delete") await (await connection.client()).delete(thread.thread_id);
+}
+
+function described(checkpoint: HistoryCheckpoint): vscode.QuickPickItem & { id: string } {
+  return {
+    id: checkpoint.checkpoint_id,
+    label: shortened(checkpoint.summary, 80) || "The beginning",
+    description: `${ago(Date.now() - Date.parse(checkpoint.created_at))}${checkpoint.waiting ? ", waiting for an answer" : ""}`,
+  };
+}
