@@ -12,8 +12,9 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-Superstep = tuple[str, str, str]
-"""Thread, namespace, and the checkpoint that its tasks started from."""
+Superstep = tuple[str, str, str, int | None]
+"""Thread, namespace, the checkpoint that its tasks started from, and the fence of the run that performs it:
+what failed for one that lost the thread does not concern the next."""
 
 
 class Precedence:

@@ -139,7 +139,7 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
             await writer.put_checkpoint(await _noting_effects(connection, config, row))
 
         if parent := get_checkpoint_id(config):
-            await self._precedence.written((*where, parent))
+            await self._precedence.written((*where, parent, _fence(config)))
         await self._database.write(operation)
         sys.audit("agent_service.checkpoint.stored")
         self._lists.keep(*where, lists)
@@ -184,7 +184,7 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
                 return await self._log.append(connection, where.thread_id, told)
             return []
 
-        superstep = (*where, str(config["configurable"]["checkpoint_id"]))
+        superstep = (*where, str(config["configurable"]["checkpoint_id"]), _fence(config))
         async with self._precedence.writing(superstep, task_id):
             stored = await self._database.write(operation)
         sys.audit("agent_service.writes.stored")
@@ -343,10 +343,14 @@ def _matches(row: Row[Any], wanted: dict[str, Any]) -> bool:
     return all(details.get(name) == value for name, value in wanted.items())
 
 
+def _fence(config: RunnableConfig) -> int | None:
+    fence: int | None = config["configurable"].get(FENCE)
+    return fence
+
+
 async def _check_fence(connection: AsyncConnection, config: RunnableConfig) -> None:
-    configurable = config["configurable"]
-    if (fence := configurable.get(FENCE)) is not None:
-        await check_fence(connection, str(configurable["thread_id"]), fence)
+    if (fence := _fence(config)) is not None:
+        await check_fence(connection, str(config["configurable"]["thread_id"]), fence)
 
 
 async def _noting_effects(
@@ -354,7 +358,7 @@ async def _noting_effects(
 ) -> dict[str, Any]:
     """The row of a checkpoint, for a run's with how far its thread's effects had come: see `EFFECTS`."""
     where = _where(config)
-    if config["configurable"].get(FENCE) is None or where.namespace != ROOT:
+    if _fence(config) is None or where.namespace != ROOT:
         return row
     details = json.loads(row["metadata"]) | {EFFECTS: await latest_effect(connection, where.thread_id)}
     return row | {"metadata": json.dumps(details, separators=(",", ":"))}

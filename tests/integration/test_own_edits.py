@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -289,9 +290,11 @@ def save_all_until_told(waiting: dict[Path, list[SseEvent]]) -> None:
         untold = [file for file, seen in waiting.items() if file.name not in changed(seen)]
         for file in untold:
             file.write_text(f"{next(contents)}\n")
+        if untold:
+            time.sleep(0.5)  # changes are told once nothing more happens for a moment
         return not untold
 
-    wait_until(told, 20)
+    wait_until(told, 60)
 
 
 def test_a_follower_hears_of_edits_but_not_of_the_agent_s_own(tmp_path: Path, project: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from checkpoints.precedence import Precedence
 
-STEP = ("t", "", "1")
+STEP = ("t", "", "1", 1)
 
 
 def test_the_checkpoint_waits_for_the_writes_of_its_own_superstep() -> None:
@@ -22,7 +22,8 @@ def test_the_checkpoint_waits_for_the_writes_of_its_own_superstep() -> None:
 
         tasks = [asyncio.create_task(write(name)) for name in ("a", "b")]
         await asyncio.sleep(0)
-        await precedence.written(("t", "", "2"))  # another superstep waits for nothing
+        await precedence.written(("t", "", "2", 1))  # neither another superstep waits
+        await precedence.written(("t", "", "1", 2))  # nor another run
         checkpoint = asyncio.create_task(precedence.written(STEP))
         await asyncio.sleep(0.01)
         assert not checkpoint.done()
