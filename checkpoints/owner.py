@@ -55,11 +55,6 @@ def this_process() -> str:
     return _owners(os.getpid()).mine
 
 
-def is_this_process(owner: str | None) -> bool:
-    """Whether that is us."""
-    return owner == this_process()
-
-
 def is_of_this_machine(owner: str | None) -> bool:
     """Whether the process that wrote `owner` was started on this machine, at any time since it was booted."""
     return _owners(os.getpid()).is_of_this_machine(owner)
