@@ -1,9 +1,10 @@
-// Bundles the extension into dist/extension.js. With --watch it stays and bundles again.
+// Bundles the extension into dist/extension.js, and the tests that run in an editor into dist/host-tests.js.
+// With --watch it stays and bundles again.
 import { context } from "esbuild";
 
 const bundle = await context({
-  entryPoints: ["src/extension.ts"],
-  outfile: "dist/extension.js",
+  entryPoints: { extension: "src/extension.ts", "host-tests": "test/host/index.ts" },
+  outdir: "dist",
   bundle: true,
   external: ["vscode"],
   format: "cjs",

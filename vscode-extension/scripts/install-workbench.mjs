@@ -1,9 +1,10 @@
-// A real workbench to test in: code-server and the node it wants from npm, chromium from Debian. What is
-// there already is not installed again; native modules are not built, since nothing here needs them.
+// A real workbench to test in: code-server and the node it wants from npm, and a browser. What is there already
+// is not installed again; native modules are not built, since nothing here needs them.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import path from "node:path";
+import { installChromium } from "./install-chromium.mjs";
 
 const CODE_SERVER = "4.139.1";
 /** code-server takes exactly this major version; the platform's package carries the binary. */
@@ -18,7 +19,7 @@ const codeServer = path.join(home, "node_modules/code-server");
 
 /** Installs what is missing. @returns where everything is. */
 export function installWorkbench() {
-  const chromium = findChromium() ?? installChromium();
+  const chromium = installChromium(root);
   if (!existsSync(stamp)) installCodeServer();
   return { node: path.join(node, "node"), codeServer: path.join(codeServer, "out/node/entry.js"), chromium };
 }
@@ -39,34 +40,7 @@ function installCodeServer() {
 }
 
 function npm(cwd, ...args) {
-  const quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+  const quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"];
   const env = { ...process.env, PATH: `${node}:${process.env.PATH}` };
   execFileSync("npm", ["install", ...quiet, ...args], { cwd, env, stdio: "inherit" });
-}
-
-function findChromium() {
-  const candidates = [
-    process.env.CHROMIUM,
-    "/usr/bin/chromium",
-    "/usr/bin/chromium-browser",
-    "/usr/bin/google-chrome",
-  ];
-  return candidates.find((file) => file && existsSync(file));
-}
-
-function installChromium() {
-  if (process.getuid?.() !== 0 || !existsSync("/usr/bin/apt-get")) {
-    throw new Error(
-      "No chromium was found. Install it (Debian: apt-get install chromium), or set CHROMIUM to it.",
-    );
-  }
-  console.log("Installing chromium (once)");
-  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-  execFileSync("apt-get", ["update", "-qq"], { env, stdio: ["ignore", "ignore", "inherit"] });
-  const packages = ["chromium", "fonts-dejavu-core"];
-  execFileSync("apt-get", ["install", "-y", "-qq", "--no-install-recommends", ...packages], {
-    env,
-    stdio: ["ignore", "ignore", "inherit"],
-  });
-  return "/usr/bin/chromium";
 }

@@ -11,6 +11,8 @@ run(
   "--no-dependencies",
   "--allow-missing-repository",
   "--skip-license",
+  // The pictures of the README are in the package.
+  "--no-rewrite-relative-links",
   "--out",
   "openhands-ai-assistant.vsix",
 );

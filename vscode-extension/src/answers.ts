@@ -1,7 +1,7 @@
 import * as vscode from "vscode";
 import type { CodeAgentResponse } from "./core/api";
 import { withoutImages } from "./core/markdown";
-import { beside, type VirtualDocuments } from "./virtualDocuments";
+import { beside, closeTabs, type VirtualDocuments } from "./virtualDocuments";
 
 /** How often a growing answer is shown anew. */
 const SHOW_MS = 100;
@@ -18,7 +18,7 @@ export class Answers {
     return uri;
   }
 
-  /** Write an answer while it comes. Throws what `pieces` throws; what came stays to be read. */
+  /** Write an answer while it comes. Throws what `pieces` throws; what came until then stays to be read. */
   async stream(question: string, pieces: AsyncIterable<{ text: string }>): Promise<void> {
     const head =
       question
@@ -41,7 +41,8 @@ export class Answers {
       }
       write("\n");
     } catch (error) {
-      write("\n\n*The answer ends here: it was not finished.*\n");
+      if (text === "") await closeTabs([uri]);
+      else write("\n\n*The answer ends here: it was not finished.*\n");
       throw error;
     }
   }

@@ -2,8 +2,9 @@ import { randomUUID } from "node:crypto";
 import * as vscode from "vscode";
 import * as config from "./config";
 import { agentRequest } from "./core/requests";
+import type { RememberedThread } from "./memory";
 import type { Runs } from "./runs";
-import { capture, isVirtualWorkspace, projectFolder } from "./screen";
+import { capture, type Captured, isVirtualWorkspace, projectFolder } from "./screen";
 
 /** Ask OpenHands Code Agent: an instruction for the selection and the project. */
 export class CodeAgent {
@@ -18,8 +19,7 @@ export class CodeAgent {
     if (!instruction) return;
     const project = await projectFolder(captured?.document);
     const request = agentRequest(instruction, randomUUID(), captured?.screen, project, config.modelQuality());
-    const place = captured?.place ?? null;
-    await this.runs.invoke(request, { instruction, languageId: captured?.screen.languageId ?? null, place });
+    await this.runs.invoke(request, remembered(instruction, captured));
   }
 
   /** Another instruction for a thread that came to an end. */
@@ -29,9 +29,16 @@ export class CodeAgent {
     const instruction = await askForInstruction("What should the agent do next?");
     if (!instruction) return;
     const request = agentRequest(instruction, threadId, captured?.screen, undefined, config.modelQuality());
-    const place = captured?.place ?? null;
-    await this.runs.invoke(request, { instruction, languageId: captured?.screen.languageId ?? null, place });
+    await this.runs.invoke(request, remembered(instruction, captured));
   }
+}
+
+/** Where the result of an instruction goes. */
+export function remembered(
+  instruction: string,
+  captured: Captured | undefined,
+): Omit<RememberedThread, "delivered"> {
+  return { instruction, languageId: captured?.screen.languageId ?? null, place: captured?.place ?? null };
 }
 
 async function askForInstruction(prompt: string): Promise<string | undefined> {
@@ -44,22 +51,22 @@ async function askForInstruction(prompt: string): Promise<string | undefined> {
   return instruction?.trim() ? instruction : undefined;
 }
 
+/** Why the agent cannot work in this workspace; undefined if it can. */
+export function whyNot(): string | undefined {
+  if (!vscode.workspace.isTrusted)
+    return "The code agent changes files, so it works in trusted workspaces only. Ask OpenHands works here.";
+  if (isVirtualWorkspace())
+    return "The code agent needs files on a disk, and this workspace is virtual. Ask OpenHands works here.";
+  return undefined;
+}
+
 /** What is not supported is said, with the way on. */
-export async function mayRun(): Promise<boolean> {
-  if (!vscode.workspace.isTrusted) {
-    const message =
-      "The code agent changes files, so it works in trusted workspaces only. Ask OpenHands works here.";
-    const choice = await vscode.window.showWarningMessage(message, "Manage Trust", "Ask OpenHands");
-    if (choice === "Manage Trust") await vscode.commands.executeCommand("workbench.trust.manage");
-    else if (choice) await vscode.commands.executeCommand("openhands.askOpenHands");
-    return false;
-  }
-  if (isVirtualWorkspace()) {
-    const message =
-      "The code agent needs files on a disk, and this workspace is virtual. Ask OpenHands works here.";
-    const choice = await vscode.window.showWarningMessage(message, "Ask OpenHands");
-    if (choice) await vscode.commands.executeCommand("openhands.askOpenHands");
-    return false;
-  }
-  return true;
+async function mayRun(): Promise<boolean> {
+  const why = whyNot();
+  if (why === undefined) return true;
+  const choices = vscode.workspace.isTrusted ? ["Ask OpenHands"] : ["Manage Trust", "Ask OpenHands"];
+  const choice = await vscode.window.showWarningMessage(why, ...choices);
+  if (choice === "Manage Trust") await vscode.commands.executeCommand("workbench.trust.manage");
+  else if (choice) await vscode.commands.executeCommand("openhands.askOpenHands");
+  return false;
 }

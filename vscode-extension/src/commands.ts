@@ -6,7 +6,9 @@ import * as config from "./config";
 import type { ServiceConnection } from "./connection";
 import type { BoardThread } from "./core/board";
 import type { CommandId } from "./core/commandIds";
+import { sentence } from "./core/wording";
 import type { Delivery } from "./delivery";
+import type { LastEditor } from "./lastEditor";
 import type { Notices } from "./notices";
 import { inProgress } from "./progress";
 import type { Proposals } from "./proposals";
@@ -22,6 +24,7 @@ export interface Parts {
   readonly connection: ServiceConnection;
   readonly delivery: Delivery;
   readonly keys: ApiKeys;
+  readonly lastEditor: LastEditor;
   readonly log: vscode.LogOutputChannel;
   readonly notices: Notices;
   readonly proposals: Proposals;
@@ -30,6 +33,9 @@ export interface Parts {
   readonly server: Server;
   readonly watch: Watch;
 }
+
+/** What the buttons of the walkthrough give: they stand in front of the editor that they are about. */
+const WALKTHROUGH = "walkthrough";
 
 type Handler = (...args: never[]) => unknown;
 
@@ -40,9 +46,13 @@ export function handlers(parts: Parts): Record<CommandId, Handler> {
     await work;
     await watch.look();
   };
+  const started = async (from: unknown, run: () => Promise<void>): Promise<void> => {
+    if (from === WALKTHROUGH) await parts.lastEditor.bringBack();
+    await run();
+  };
   return {
-    "openhands.askOpenHands": () => parts.ask.run(),
-    "openhands.invokeCodeAgent": () => parts.codeAgent.run(),
+    "openhands.askOpenHands": (from?: unknown) => started(from, () => parts.ask.run()),
+    "openhands.invokeCodeAgent": (from?: unknown) => started(from, () => parts.codeAgent.run()),
     "openhands.answerQuestion": async (
       thread?: Pick<BoardThread, "thread_id">,
       callId?: string,
@@ -92,9 +102,10 @@ export function registerCommands(parts: Parts): vscode.Disposable[] {
 
 async function checkConnection({ connection }: Parts): Promise<void> {
   try {
-    const told = await connection.check();
+    const { found, problems } = await connection.check();
     connection.observe();
-    void vscode.window.showInformationMessage(told);
+    if (problems.length === 0) void vscode.window.showInformationMessage(found);
+    else void vscode.window.showWarningMessage([found, ...problems.map(sentence)].join(" "));
   } catch (error) {
     connection.observe(error);
     throw error;
@@ -102,12 +113,13 @@ async function checkConnection({ connection }: Parts): Promise<void> {
 }
 
 /** Returns whether the service runs. */
-async function startService({ server, watch, connection }: Parts): Promise<boolean> {
+async function startService(parts: Parts): Promise<boolean> {
+  const { server, watch } = parts;
   const leave = new AbortController();
   const cancel = (): void => leave.abort();
   await inProgress("Starting the service", cancel, () => server.start(leave.signal));
   await watch.look();
-  void vscode.window.showInformationMessage(await connection.check());
+  await checkConnection(parts);
   return true;
 }
 

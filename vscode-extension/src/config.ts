@@ -1,6 +1,6 @@
 import * as vscode from "vscode";
 import { parseAddress } from "./core/address";
-import type { ModelQuality } from "./core/api";
+import { MODEL_QUALITIES, type ModelQuality } from "./core/api";
 
 export const SECTION = "openhands";
 
@@ -11,8 +11,8 @@ export const baseUrl = (): string => parseAddress(read("api.baseUrl"));
 
 /** Undefined: as the service thinks right. */
 export function modelQuality(): ModelQuality | undefined {
-  const quality = read("modelQuality");
-  return quality === "fastest" || quality === "balanced" || quality === "best_quality" ? quality : undefined;
+  const wanted = read("modelQuality");
+  return MODEL_QUALITIES.find((quality) => quality === wanted);
 }
 
 /** Whether generated code is shown before it goes in. */

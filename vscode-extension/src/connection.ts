@@ -39,15 +39,15 @@ export class ServiceConnection {
     this.#changed.fire();
   }
 
-  /** A sentence about the service. Throws a Fault when it cannot be used. */
-  async check(): Promise<string> {
+  /** What is there, in a sentence, and what is wrong with it. Throws a Fault when it cannot be used. */
+  async check(): Promise<{ found: string; problems: readonly string[] }> {
     const client = await this.client();
     const about = await client.about();
     if (about.name !== "agent-service") throw new Fault("malformed", `it calls itself ${about.name}`);
     const models = await client.models();
     const health = await client.health();
-    const problems = health.problems.map((problem) => ` ${problem}`).join("");
-    return `Connected to ${about.name} ${about.version} with ${count(models.length, "model")} at ${client.baseUrl}.${problems}`;
+    const found = `Connected to ${about.name} ${about.version}, ${count(models.length, "model")}.`;
+    return { found, problems: health.problems };
   }
 
   #note({ method, path, outcome, milliseconds }: Requested): void {

@@ -58,7 +58,8 @@ async function sideOf(change: FileDiff, root: vscode.Uri): Promise<Side | undefi
   if (name === null) return undefined;
   const file = change.oldPath === null ? null : vscode.Uri.joinPath(root, name);
   try {
-    const text = file === null ? "" : (await vscode.workspace.openTextDocument(file)).getText();
+    // What is on the disk: an open document may not have heard of a change yet.
+    const text = file === null ? "" : new TextDecoder().decode(await vscode.workspace.fs.readFile(file));
     const other = applyDiff(text, change);
     return other === undefined ? undefined : { name, file, other };
   } catch {

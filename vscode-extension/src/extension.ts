@@ -11,10 +11,11 @@ import { ServiceConnection } from "./connection";
 import { Board } from "./core/board";
 import { Delivery } from "./delivery";
 import { DiffView } from "./diffView";
+import { LastEditor } from "./lastEditor";
 import { Memory } from "./memory";
 import { registerModels } from "./modelProvider";
 import { Notices } from "./notices";
-import { registerParticipant } from "./participant";
+import { Participant } from "./participant";
 import { Proposals } from "./proposals";
 import { Questions } from "./questions";
 import { Runs } from "./runs";
@@ -42,6 +43,7 @@ function start(context: vscode.ExtensionContext): void {
   const notices = new Notices(connection, server, log);
   const memory = new Memory(context.workspaceState);
   const attention = new Attention();
+  const lastEditor = new LastEditor();
   const board = new Board();
   const watch = new Watch(connection, board, log);
 
@@ -64,6 +66,7 @@ function start(context: vscode.ExtensionContext): void {
     connection,
     delivery,
     keys,
+    lastEditor,
     log,
     notices,
     proposals,
@@ -76,6 +79,7 @@ function start(context: vscode.ExtensionContext): void {
   context.subscriptions.push(
     log,
     attention,
+    lastEditor,
     watch,
     documents,
     proposals,
@@ -97,7 +101,7 @@ function start(context: vscode.ExtensionContext): void {
     vscode.workspace.onDidGrantWorkspaceTrust(() => void watch.lookElsewhere()),
     ...registerCommands(parts),
     registerModels(connection),
-    registerParticipant(connection, runs),
+    new Participant(connection, runs, notices).register(),
   );
   void watch.look();
   notices.inBackground(server.refresh());

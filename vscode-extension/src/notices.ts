@@ -1,7 +1,7 @@
 import * as vscode from "vscode";
 import * as config from "./config";
 import type { ServiceConnection } from "./connection";
-import { type Remedy, REMEDY_TITLES, wording } from "./core/wording";
+import { type Remedy, REMEDY_TITLES, type Told, wording } from "./core/wording";
 import type { Server } from "./server";
 
 /** Tells people what went wrong, with the buttons that help. */
@@ -32,11 +32,9 @@ export class Notices {
 
   /** Show what went wrong; `retry` is what *Retry* does. Resolves when the person has chosen. */
   async show(error: unknown, retry?: () => Promise<unknown>): Promise<void> {
-    if (error instanceof vscode.CancellationError) return;
     try {
-      const told = wording(error, await this.#surroundings());
+      const told = await this.word(error);
       if (!told) return;
-      this.log.error(error instanceof Error ? error : String(error));
       const remedies = told.remedies.filter((remedy) => retry !== undefined || remedy !== "retry");
       const titles = remedies.map((remedy) => REMEDY_TITLES[remedy]);
       const chosen = await vscode.window.showErrorMessage(told.message, ...titles);
@@ -45,6 +43,14 @@ export class Notices {
     } catch (failure) {
       this.log.error(failure instanceof Error ? failure : String(failure));
     }
+  }
+
+  /** What to tell about it, wherever that is shown; undefined when there is nothing to tell. It is logged. */
+  async word(error: unknown): Promise<Told | undefined> {
+    if (error instanceof vscode.CancellationError) return undefined;
+    const told = wording(error, await this.#surroundings());
+    if (told) this.log.error(error instanceof Error ? error : String(error));
+    return told;
   }
 
   async #help(remedy: Remedy, retry?: () => Promise<unknown>): Promise<void> {

@@ -1,114 +1,177 @@
 import { randomUUID } from "node:crypto";
 import * as vscode from "vscode";
-import { fenced } from "./answers";
-import { mayRun } from "./codeAgent";
+import { ChatStage, type Trace } from "./chatStage";
+import { remembered, whyNot } from "./codeAgent";
 import * as config from "./config";
 import type { ServiceConnection } from "./connection";
-import type { HumanInputRequest } from "./core/api";
-import { Fault } from "./core/faults";
-import { HarmlessStream, withoutImages } from "./core/markdown";
-import { agentRequest, askRequest } from "./core/requests";
-import type { Session } from "./core/session";
-import { wording } from "./core/wording";
+import type { CodeAgentRequest } from "./core/api";
+import type { OpenQuestion } from "./core/board";
+import { hasCode } from "./core/faults";
+import { HarmlessStream } from "./core/markdown";
+import { agentRequest, askRequest, conversation, type Turn } from "./core/requests";
+import type { Remedy } from "./core/wording";
+import type { Notices } from "./notices";
 import type { Runs } from "./runs";
-import { capture, projectFolder } from "./screen";
+import { capture, type Captured, projectFolder } from "./screen";
 
 const FIX = "Fix the selected code.";
 
-/** `@openhands` in the editor's chat: `/ask`, `/agent` and `/fix`. */
-export function registerParticipant(connection: ServiceConnection, runs: Runs): { dispose(): unknown } {
-  const participant = vscode.chat.createChatParticipant(
-    "openhands.chat",
-    async (request, _, stream, token) => {
-      const leave = new AbortController();
-      const subscription = token.onCancellationRequested(() => leave.abort());
-      try {
-        if (request.command === "agent" || request.command === "fix")
-          await runAgent(request, stream, runs, leave.signal);
-        else await ask(request.prompt, stream, connection, leave.signal);
-      } catch (error) {
-        const where = { baseUrl: config.baseUrl(), canStart: false, hasKey: await connection.hasKey() };
-        const told = wording(error, where);
-        if (!(error instanceof Fault) || told) stream.markdown(told?.message ?? String(error));
-      } finally {
-        subscription.dispose();
-      }
-    },
+/** `@openhands` in the editor's chat: `/ask`, `/agent` and `/fix`. Text after a question is its answer. */
+export class Participant {
+  constructor(
+    private readonly connection: ServiceConnection,
+    private readonly runs: Runs,
+    private readonly notices: Notices,
+  ) {}
+
+  register(): { dispose(): unknown } {
+    const participant = vscode.chat.createChatParticipant(
+      "openhands.chat",
+      async (request, { history }, stream, token) => {
+        const leave = new AbortController();
+        const subscription = token.onCancellationRequested(() => leave.abort());
+        try {
+          return await this.#respond(request, history, stream, leave.signal);
+        } catch (error) {
+          await this.#tell(error, stream);
+          return resultOf(traceOf(history.at(-1)));
+        } finally {
+          subscription.dispose();
+        }
+      },
+    );
+    participant.iconPath = new vscode.ThemeIcon("hubot");
+    return participant;
+  }
+
+  async #respond(
+    { command, prompt }: vscode.ChatRequest,
+    history: readonly ChatTurn[],
+    stream: vscode.ChatResponseStream,
+    signal: AbortSignal,
+  ): Promise<vscode.ChatResult> {
+    if (command === "agent" || command === "fix") {
+      const instruction = command === "fix" ? `${FIX} ${prompt}`.trim() : prompt.trim();
+      return this.#instruct(instruction, history, stream, signal);
+    }
+    const question = command === undefined ? await this.#openQuestion(history.at(-1)) : undefined;
+    if (question) return this.#answer(question, prompt, stream, signal);
+    await this.#ask(conversation(turnsOf(history), prompt), stream, signal);
+    return {};
+  }
+
+  async #ask(prompt: string, stream: vscode.ChatResponseStream, signal: AbortSignal): Promise<void> {
+    const client = await this.connection.client();
+    const text = new HarmlessStream();
+    const request = askRequest(prompt, capture()?.screen, config.modelQuality());
+    for await (const piece of client.ask(request, signal)) stream.markdown(text.push(piece.text));
+    stream.markdown(text.end());
+  }
+
+  async #instruct(
+    instruction: string,
+    history: readonly ChatTurn[],
+    stream: vscode.ChatResponseStream,
+    signal: AbortSignal,
+  ): Promise<vscode.ChatResult> {
+    const why = whyNot();
+    if (why !== undefined || instruction === "") {
+      stream.markdown(why ?? "What should the agent do? Write it after `/agent`.");
+      return {};
+    }
+    const captured = capture();
+    const body = await this.#request(instruction, history, captured);
+    const chat = new ChatStage(body.thread_id, stream, signal, captured?.screen.languageId ?? "");
+    await this.runs.invoke(body, remembered(instruction, captured), chat);
+    return resultOf(chat.trace);
+  }
+
+  /** The chat's thread goes on where it is free to; else a new one begins. */
+  async #request(
+    instruction: string,
+    history: readonly ChatTurn[],
+    captured: Captured | undefined,
+  ): Promise<CodeAgentRequest> {
+    const known = history.map(traceOf).findLast((trace) => trace !== undefined)?.threadId;
+    const free = known !== undefined && (await this.#isFree(known));
+    const project = free ? undefined : await projectFolder(captured?.document);
+    const threadId = free ? known : randomUUID();
+    return agentRequest(instruction, threadId, captured?.screen, project, config.modelQuality());
+  }
+
+  async #isFree(threadId: string): Promise<boolean> {
+    try {
+      const { status } = await (await this.connection.client()).thread(threadId);
+      return status === "idle" || status === "error";
+    } catch (error) {
+      if (hasCode(error, "thread_not_found")) return false;
+      throw error;
+    }
+  }
+
+  async #answer(
+    question: OpenQuestion,
+    text: string,
+    stream: vscode.ChatResponseStream,
+    signal: AbortSignal,
+  ): Promise<vscode.ChatResult> {
+    const chat = new ChatStage(question.threadId, stream, signal, "");
+    await this.runs.answer(question, text, chat);
+    return resultOf(chat.trace);
+  }
+
+  /** The question that the latest answer ended with, if nobody has answered it since. */
+  async #openQuestion(turn: ChatTurn | undefined): Promise<OpenQuestion | undefined> {
+    const trace = traceOf(turn);
+    if (!trace?.callId) return undefined;
+    const { threadId, callId } = trace;
+    const { pending_requests: open } = await (await this.connection.client()).thread(threadId);
+    const request = open.find((each) => each.tool_call_id === callId);
+    return request && { threadId, request };
+  }
+
+  async #tell(error: unknown, stream: vscode.ChatResponseStream): Promise<void> {
+    const told = await this.notices.word(error);
+    if (!told) return;
+    stream.markdown(told.message);
+    for (const remedy of told.remedies) {
+      const button = BUTTONS[remedy];
+      if (button) stream.button(button);
+    }
+  }
+}
+
+type ChatTurn = vscode.ChatRequestTurn | vscode.ChatResponseTurn;
+
+/** The chat has a button of its own to try again. */
+const BUTTONS: Readonly<Partial<Record<Remedy, vscode.Command>>> = {
+  start: { command: "openhands.startService", title: "Start Service" },
+  key: { command: "openhands.setApiKey", title: "Set API Key" },
+  settings: {
+    command: "workbench.action.openSettings",
+    title: "Open Settings",
+    arguments: [`${config.SECTION}.`],
+  },
+  log: { command: "openhands.showLog", title: "Show Log" },
+};
+
+const resultOf = (trace: Trace | undefined): vscode.ChatResult => (trace ? { metadata: trace } : {});
+
+function traceOf(turn: ChatTurn | undefined): Trace | undefined {
+  if (!(turn instanceof vscode.ChatResponseTurn)) return undefined;
+  const trace = turn.result.metadata as Partial<Trace> | undefined;
+  return trace?.threadId === undefined
+    ? undefined
+    : { threadId: trace.threadId, callId: trace.callId ?? null };
+}
+
+function turnsOf(history: readonly ChatTurn[]): Turn[] {
+  return history.map((turn) =>
+    turn instanceof vscode.ChatRequestTurn
+      ? { by: "person", text: turn.prompt }
+      : { by: "model", text: turn.response.map(textOf).join("") },
   );
-  participant.iconPath = new vscode.ThemeIcon("hubot");
-  return participant;
 }
 
-async function ask(
-  prompt: string,
-  stream: vscode.ChatResponseStream,
-  connection: ServiceConnection,
-  signal: AbortSignal,
-): Promise<void> {
-  const client = await connection.client();
-  const text = new HarmlessStream();
-  for await (const piece of client.ask(
-    askRequest(prompt, capture()?.screen, config.modelQuality()),
-    signal,
-  )) {
-    stream.markdown(text.push(piece.text));
-  }
-  stream.markdown(text.end());
-}
-
-async function runAgent(
-  request: vscode.ChatRequest,
-  stream: vscode.ChatResponseStream,
-  runs: Runs,
-  signal: AbortSignal,
-): Promise<void> {
-  if (!(await mayRun())) return;
-  const captured = capture();
-  const instruction = request.command === "fix" ? `${FIX} ${request.prompt}`.trim() : request.prompt;
-  const project = await projectFolder(captured?.document);
-  const body = agentRequest(instruction, randomUUID(), captured?.screen, project, config.modelQuality());
-  const thread = {
-    instruction,
-    languageId: captured?.screen.languageId ?? null,
-    place: captured?.place ?? null,
-  };
-  // Where this fails the progress notification still has its own button.
-  signal.addEventListener("abort", () => void runs.cancel(body.thread_id).catch(() => undefined), {
-    once: true,
-  });
-  let shown = "";
-  await runs.invoke(body, thread, (session) => {
-    if (session.activity !== shown) stream.progress((shown = session.activity));
-    if (session.response) tellEnd(session, stream, thread.languageId);
-  });
-}
-
-function tellEnd(session: Session, stream: vscode.ChatResponseStream, languageId: string | null): void {
-  const { response, questions } = session;
-  if (response?.explanation) stream.markdown(`${withoutImages(response.explanation)}\n\n`);
-  if (response?.generated_code) stream.markdown(fenced(response.generated_code, languageId ?? ""));
-  if (response?.error_details) stream.markdown(`**${response.error_details}**`);
-  for (const question of questions) tellQuestion(session.threadId, question, stream);
-}
-
-/** The question with a button for each answer; the run goes on where the person answers. */
-function tellQuestion(
-  threadId: string,
-  question: HumanInputRequest,
-  stream: vscode.ChatResponseStream,
-): void {
-  const button = (title: string, answer?: string): void =>
-    stream.button({
-      command: "openhands.answerQuestion",
-      title,
-      arguments: [{ thread_id: threadId }, question.tool_call_id, answer],
-    });
-  stream.markdown(`**The agent asks:** ${withoutImages(question.question_for_human)}\n\n`);
-  if (question.preview) stream.markdown(fenced(question.preview, "diff"));
-  if (question.kind === "approval") {
-    button("Yes, allow it", "yes");
-    button("No", "no");
-  }
-  for (const option of question.options ?? []) button(option, option);
-  button(question.kind === "approval" || question.options?.length ? "Other..." : "Answer");
-}
+const textOf = (part: unknown): string =>
+  part instanceof vscode.ChatResponseMarkdownPart ? part.value.value : "";

@@ -27,10 +27,11 @@ export class Questions {
   ) {}
 
   /** A run that is followed here asks. The box opens by itself only for somebody who waited for it. */
-  asked({ question, waitedFor }: Asked): void {
+  asked({ question, waitedFor, staged }: Asked): void {
     this.#noticed.add(questionKey(question));
     const announce = async (): Promise<void> => {
       await this.look();
+      if (waitedFor && staged) return;
       if (waitedFor && !this.#prompting) await this.ask(question);
       else this.#notify(question);
     };

@@ -14,8 +14,12 @@ import type { Memory, RememberedThread } from "./memory";
 import type { Notices } from "./notices";
 import { inProgress } from "./progress";
 
-/** Told what a run does, instead of the person: no box opens by itself then. */
-export type Listener = (session: Session) => void;
+/** Shows a run in place of the notification, as the editor's chat does; no box opens by itself then. */
+export interface Stage {
+  readonly show: (session: Session) => void;
+  /** Aborted when the person stops the run there. */
+  readonly signal: AbortSignal;
+}
 
 type Begin = (client: ServiceClient, signal: AbortSignal) => AsyncGenerator<AgentEvent>;
 
@@ -24,16 +28,19 @@ interface Carried {
   readonly begin: Begin;
   /** Called when the service has the request. */
   readonly taken?: () => Thenable<void>;
-  readonly listener?: Listener | undefined;
+  readonly stage?: Stage | undefined;
 }
 
-/** A question came up in a run that is followed here; `waitedFor`: the person did nothing else meanwhile. */
+/** A question came up in a run that is followed here. */
 export interface Asked {
   readonly question: OpenQuestion;
+  /** The person did nothing else meanwhile. */
   readonly waitedFor: boolean;
+  /** A stage shows it already. */
+  readonly staged: boolean;
 }
 
-/** The runs that this window began, each followed to its end under one progress notification. */
+/** The runs that this window began, each followed to its end under one progress notification, or on a stage. */
 export class Runs implements vscode.Disposable {
   readonly #followed = new Map<string, Session>();
   readonly #asked = new vscode.EventEmitter<Asked>();
@@ -62,25 +69,23 @@ export class Runs implements vscode.Disposable {
     return this.#followed.get(threadId)?.activity;
   }
 
-  /** Give an instruction, and see to whatever comes of it. */
+  /** Give an instruction, and see to whatever comes of it. Throws what goes wrong only if there is a stage. */
   async invoke(
     request: CodeAgentRequest,
     thread: Omit<RememberedThread, "delivered">,
-    listener?: Listener,
+    stage?: Stage,
   ): Promise<void> {
     await this.memory.remember(request.thread_id, { ...thread, delivered: null });
     const key = randomUUID();
-    await this.notices.guard(() =>
-      this.#carry({
-        threadId: request.thread_id,
-        begin: (client, signal) => client.invoke(request, key, signal),
-        listener,
-      }),
-    )();
+    const begin: Begin = (client, signal) => client.invoke(request, key, signal);
+    await this.#guarded(() => this.#carry({ threadId: request.thread_id, begin, stage }), stage);
   }
 
-  /** Answer a question, and see to whatever comes of it. What was typed is kept until the service has it. */
-  async answer(question: OpenQuestion, text: string): Promise<void> {
+  /**
+   * Answer a question, and see to whatever comes of it. What was typed is kept until the service has it.
+   * Throws what goes wrong only if there is a stage.
+   */
+  async answer(question: OpenQuestion, text: string, stage?: Stage): Promise<void> {
     const { threadId, request } = question;
     const body = { thread_id: threadId, tool_call_id: request.tool_call_id, human_response: text };
     const key = randomUUID();
@@ -89,13 +94,14 @@ export class Runs implements vscode.Disposable {
     await this.memory.markDelivered(threadId, null);
     const taken = (): Thenable<void> => this.memory.setDraft(draft, undefined);
     const begin: Begin = (client, signal) => client.resume(body, key, signal);
-    await this.notices.guard(async () => {
+    const carry = async (): Promise<void> => {
       try {
-        await this.#carry({ threadId, begin, taken });
+        await this.#carry({ threadId, begin, taken, stage });
       } catch (error) {
-        if (!this.#answeredOtherwise(question, error)) throw error;
+        if (stage || !this.#answeredOtherwise(question, error)) throw error;
       }
-    })();
+    };
+    await this.#guarded(carry, stage);
   }
 
   /** Stop the run under way, or withdraw the open questions. */
@@ -111,11 +117,15 @@ export class Runs implements vscode.Disposable {
     this.#changed.dispose();
   }
 
+  async #guarded(carry: () => Promise<void>, stage?: Stage): Promise<void> {
+    await (stage ? carry() : this.notices.guard(carry)());
+  }
+
   async #carry(run: Carried): Promise<void> {
     const idle = this.attention.watch();
     try {
       const session = await this.#withProgress(run);
-      if (session) await this.#settle(session, idle(), run.listener);
+      if (session) await this.#settle(session, idle(), run.stage !== undefined);
     } finally {
       this.#followed.delete(run.threadId);
       this.#changed.fire();
@@ -130,7 +140,7 @@ export class Runs implements vscode.Disposable {
     }
     if (!hasCode(error, "answer_unclear")) return false;
     void vscode.window.showWarningMessage(error.message);
-    this.#asked.fire({ question, waitedFor: true });
+    this.#asked.fire({ question, waitedFor: true, staged: false });
     return true;
   }
 
@@ -142,14 +152,17 @@ export class Runs implements vscode.Disposable {
       cancelled.abort();
       this.notices.inBackground(this.#stop(run.threadId, leave));
     };
-    const follow = (show: (message: string) => void): Promise<Session> =>
-      this.#follow(run, (message) => show(shortened(message)), leave.signal);
+    const follow = (show?: (message: string) => void): Promise<Session> =>
+      this.#follow(run, (message) => show?.(shortened(message)), leave.signal);
+    run.stage?.signal.addEventListener("abort", cancel, { once: true });
     try {
-      const session = await inProgress("OpenHands agent", cancel, follow);
+      const session = await (run.stage ? follow() : inProgress("OpenHands agent", cancel, follow));
       return cancelled.signal.aborted ? undefined : session;
     } catch (error) {
       if (cancelled.signal.aborted) return undefined;
       throw error;
+    } finally {
+      run.stage?.signal.removeEventListener("abort", cancel);
     }
   }
 
@@ -166,7 +179,7 @@ export class Runs implements vscode.Disposable {
       const before = session;
       session = advance(session, event);
       if (before.activity !== session.activity) this.#enter(session, show);
-      run.listener?.(session);
+      run.stage?.show(session);
     }
     return session;
   }
@@ -177,17 +190,15 @@ export class Runs implements vscode.Disposable {
     this.#advanced.fire();
   }
 
-  async #settle(session: Session, waitedFor: boolean, listener?: Listener): Promise<void> {
+  async #settle(session: Session, waitedFor: boolean, staged: boolean): Promise<void> {
     const [request] = session.questions;
     if (session.phase === "waiting" && request) {
-      this.#asked.fire({
-        question: { threadId: session.threadId, request },
-        waitedFor: waitedFor && !listener,
-      });
+      this.#asked.fire({ question: { threadId: session.threadId, request }, waitedFor, staged });
     } else if (session.phase === "done" && session.response) {
-      await this.delivery.deliver(session.response, listener === undefined);
+      await this.delivery.deliver(session.response, !staged);
     } else if (session.phase === "failed" && session.response) {
       await this.memory.markDelivered(session.threadId, session.response.run_id);
+      if (staged) return;
       this.#tellFailure(session.threadId, session.response.error_details ?? "The agent could not finish.");
     }
   }

@@ -1,6 +1,6 @@
 import { execFile, spawn } from "node:child_process";
 import { accessSync, constants, openSync, readFileSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
 import * as vscode from "vscode";
@@ -132,11 +132,20 @@ function isExecutable(file: string): boolean {
 
 async function identityOf(pid: number): Promise<string | undefined> {
   try {
+    if (process.platform === "linux") return await identityFromProc(pid);
     const { stdout } = await promisify(execFile)("ps", ["-o", "lstart=,command=", "-p", String(pid)]);
     return stdout.trim() || undefined;
   } catch {
     return undefined;
   }
+}
+
+/** Containers often have no `ps`. */
+async function identityFromProc(pid: number): Promise<string> {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
+  // Field 22 of proc(5), counted from behind the name: that stands in parentheses and may hold anything.
+  const begun = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
+  return `${begun} ${await readFile(`/proc/${pid}/cmdline`, "utf8")}`;
 }
 
 function lastLine(file: string): string {

@@ -1,7 +1,8 @@
 import * as vscode from "vscode";
 import { count, type ServiceConnection } from "./connection";
 import type { BoardThread } from "./core/board";
-import type { HistoryCheckpoint } from "./core/api";
+import type { HistoryCheckpoint, ThreadRewound } from "./core/api";
+import { sentence } from "./core/wording";
 import { ago } from "./threadsView";
 import { shortened } from "./runs";
 
@@ -32,10 +33,22 @@ export async function rewind(connection: ServiceConnection, thread: BoardThread)
   );
   if (!choice) return;
   const result = await client.rewind(thread.thread_id, moment.id, choice === "Conversation and Files");
-  const kept = result.kept.map(({ path, reason }) => ` ${path} was left alone: ${reason}`).join("");
-  void vscode.window.showInformationMessage(
-    `Rewound; ${count(result.restored.length, "file")} restored.${kept}`,
-  );
+  const message = rewound(result, choice === "Conversation and Files");
+  void vscode.window.showInformationMessage(message, "Continue...").then((next) => {
+    if (next) void vscode.commands.executeCommand("openhands.continueThread", thread);
+  });
+}
+
+/** What a rewind came to, and what was not restored and why. */
+function rewound({ restored, kept, notes }: ThreadRewound, files: boolean): string {
+  const done = files
+    ? `The thread was rewound, ${count(restored.length, "file")} restored.`
+    : "The thread was rewound.";
+  return [
+    done,
+    ...kept.map(({ path, reason }) => `${path} was left alone: ${sentence(reason)}`),
+    ...notes,
+  ].join(" ");
 }
 
 /** Returns whether the thread is gone. */

@@ -32,6 +32,7 @@ export class ThreadsView implements vscode.TreeDataProvider<Node>, vscode.Dispos
   readonly #changed = new vscode.EventEmitter<void>();
   readonly onDidChangeTreeData = this.#changed.event;
   readonly #view: vscode.TreeView<Node>;
+  #drawn = "";
 
   constructor(
     private readonly board: Board,
@@ -43,7 +44,13 @@ export class ThreadsView implements vscode.TreeDataProvider<Node>, vscode.Dispos
     });
   }
 
+  /** Draws anew only what is different: a tree that is drawn closes its menus. */
   update(): void {
+    const drawn = JSON.stringify(
+      this.board.threads.map((each) => [each.thread_id, each.place, each.title, this.#detail(each)]),
+    );
+    if (drawn === this.#drawn) return;
+    this.#drawn = drawn;
     this.#changed.fire();
     const waiting = this.board.questions.length;
     this.#view.badge =

@@ -2,7 +2,8 @@
 
 import { type Checked, flag, list, nullable, number, object, oneOf, text } from "./shape";
 
-export type ModelQuality = "fastest" | "balanced" | "best_quality";
+export const MODEL_QUALITIES = ["fastest", "balanced", "best_quality"] as const;
+export type ModelQuality = (typeof MODEL_QUALITIES)[number];
 
 export interface CodeAgentRequest {
   instruction: string;
@@ -94,7 +95,7 @@ export const threadHistory = object({ checkpoints: list(historyCheckpoint) });
 
 export const keptFile = object({ path: text, reason: text });
 
-export const threadRewound = object({ restored: list(text), kept: list(keptFile) });
+export const threadRewound = object({ restored: list(text), kept: list(keptFile), notes: list(text) });
 export type ThreadRewound = Checked<typeof threadRewound>;
 
 export const about = object({ name: text, version: text });

@@ -3,7 +3,7 @@
 import * as api from "./api";
 import { type AgentEvent, readEvent } from "./events";
 import { cancelled, Fault } from "./faults";
-import { type Check, nullable, list, object, parse, text } from "./shape";
+import { type Check, type Checked, list, nullable, number, object, parse, text } from "./shape";
 import { type ServerSentEvent, serverSentEvents } from "./sse";
 
 const ANSWER_MS = 30_000;
@@ -19,6 +19,8 @@ export interface Connection {
   baseUrl: string;
   apiKey?: string | undefined;
   fetch?: typeof globalThis.fetch;
+  /** How long an answer is waited for; 30 s if absent. */
+  answerMs?: number;
   /** Told of every request when its answer begins, or when it fails. */
   onRequest?: (request: Requested) => void;
 }
@@ -38,24 +40,19 @@ interface Options {
   headers?: Record<string, string>;
 }
 
+const toolCallDelta = object({
+  index: nullable(number),
+  id: nullable(text),
+  function: nullable(object({ name: nullable(text), arguments: nullable(text) })),
+});
+/** A piece of a tool call of OpenAI's protocol. */
+export type ToolCallDelta = Checked<typeof toolCallDelta>;
+
 const chunk = object({
   choices: list(
-    object({
-      delta: object({
-        content: nullable(text),
-        tool_calls: nullable(list((value) => value as ToolCallDelta)),
-      }),
-      finish_reason: nullable(text),
-    }),
+    object({ delta: object({ content: nullable(text), tool_calls: nullable(list(toolCallDelta)) }) }),
   ),
 });
-
-/** A piece of a tool call of OpenAI's protocol. */
-export interface ToolCallDelta {
-  index?: number;
-  id?: string;
-  function?: { name?: string; arguments?: string };
-}
 
 /** A piece of an answer of the chat routes. */
 export interface ChatDelta {
@@ -161,7 +158,7 @@ export class ServiceClient {
   }
 
   async #json<T>(method: string, path: string, check: Check<T>, options: Options = {}): Promise<T> {
-    const limit = AbortSignal.timeout(options.milliseconds ?? ANSWER_MS);
+    const limit = AbortSignal.timeout(options.milliseconds ?? this.#connection.answerMs ?? ANSWER_MS);
     const signal = options.signal ? AbortSignal.any([options.signal, limit]) : limit;
     const response = await this.#request(method, path, options, signal);
     const body = await translated(() => response.text(), options.signal);

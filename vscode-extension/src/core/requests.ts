@@ -5,6 +5,15 @@ import type { CodeAgentRequest, ContextualChatRequest, ModelQuality } from "./ap
 /** So much of the active file is looked at by the service; more would be sent for nothing. */
 const ACTIVE_FILE_CHARACTERS = 10_000;
 
+/** Of a chat, the latest turns that together are not longer go along with a question. */
+const CONVERSATION_CHARACTERS = 6_000;
+
+/** One message of a chat. */
+export interface Turn {
+  readonly by: "person" | "model";
+  readonly text: string;
+}
+
 export interface Screen {
   /** The active file's name, relative to its workspace folder where it has one. */
   readonly fileName: string;
@@ -27,6 +36,18 @@ export function askRequest(
     ...(screen?.text && { active_file_content: screen.text.slice(0, ACTIVE_FILE_CHARACTERS) }),
     ...(quality && { model_quality: quality }),
   };
+}
+
+/** The question with what was said before it. */
+export function conversation(turns: readonly Turn[], question: string): string {
+  const said: string[] = [];
+  let length = 0;
+  for (const { by, text } of [...turns].reverse()) {
+    length += text.length;
+    if (length > CONVERSATION_CHARACTERS) break;
+    if (text.trim() !== "") said.unshift(`${by === "person" ? "I asked" : "You answered"}: ${text.trim()}`);
+  }
+  return said.length === 0 ? question : `${said.join("\n\n")}\n\nNow I ask: ${question}`;
 }
 
 export function agentRequest(

@@ -90,7 +90,8 @@ function later(seconds: number | undefined): string {
   return ` Try again in ${wait}.`;
 }
 
-function sentence(text: string): string {
+/** The text with a full stop, where it has none. */
+export function sentence(text: string): string {
   const trimmed = text.trim();
   return /[.!?…]$/.test(trimmed) ? trimmed : `${trimmed}.`;
 }

@@ -10,7 +10,8 @@ import { Fault } from "../../src/core/faults";
 import { followRun } from "../../src/core/follow";
 import { agentRequest, askRequest } from "../../src/core/requests";
 import { advance, newSession } from "../../src/core/session";
-import { ServiceStack, type Step } from "../service/stack";
+import { type Schema, ServiceStack, type Step } from "../service/stack";
+import { differences, objections, type Schemas, wordsOf } from "./description";
 
 let root: string;
 let project: string;
@@ -72,14 +73,18 @@ const resume = (threadId: string, callId: string, answer: string): Promise<Agent
 };
 
 describe("the service's own description", () => {
-  interface OpenApi {
-    paths: Record<string, Record<string, { responses?: Record<string, { description: string }> }>>;
-    components: { schemas: Record<string, { properties: Record<string, unknown>; required?: string[] }> };
-  }
-  let description: OpenApi;
+  let schemas: Schemas;
+  let events: Schemas;
   beforeAll(async () => {
-    description = (await (await fetch(`${stack.url}/openapi.json`)).json()) as OpenApi;
+    const description = await fetch(`${stack.url}/openapi.json`);
+    schemas = ((await description.json()) as { components: { schemas: Schemas } }).components.schemas;
+    events = (await stack.eventSchema()).$defs;
   });
+  const schema = (name: string): Schema => {
+    const found = schemas[name];
+    if (!found) throw new Error(`${name} is not described`);
+    return found;
+  };
 
   test.each([
     ["HumanInputRequest", api.humanInputRequest],
@@ -96,37 +101,70 @@ describe("the service's own description", () => {
     ["About", api.about],
     ["Health", api.health],
     ["ErrorAnswer", api.errorAnswer],
-  ])("%s has every field that is read", (name, check) => {
-    const offered = Object.keys(description.components.schemas[name]?.properties ?? {});
-    expect(offered).toEqual(expect.arrayContaining(Object.keys(check.fields)));
+  ])("%s has every field that is read, of that type", (name, { shape }) => {
+    expect(differences(shape, schema(name), schemas, name)).toEqual([]);
   });
 
+  // `Required`, so that a field that is added to a request is held against the description too.
+  const agent: Required<api.CodeAgentRequest> = {
+    instruction: "i",
+    context: "c",
+    language: "python",
+    project_directory: "/p",
+    thread_id: "thread-1",
+    model_quality: "fastest",
+  };
+  const chat: Required<api.ContextualChatRequest> = {
+    prompt: "p",
+    selected_text: "s",
+    active_file_content: "a",
+    model_quality: "fastest",
+  };
+  const answer: Required<api.ResumeRequest> = {
+    thread_id: "thread-1",
+    tool_call_id: "call-1",
+    human_response: "yes",
+  };
   test.each([
-    [
-      "CodeAgentRequest",
-      agentRequest(
-        "i",
-        "t",
-        { fileName: "f", languageId: "l", text: "t", selected: "s", lines: [1, 1] },
-        "/p",
-        "fastest",
-      ),
-    ],
-    [
-      "ContextualChatRequest",
-      askRequest("p", { fileName: "f", languageId: "l", text: "t", selected: "s", lines: [1, 1] }, "fastest"),
-    ],
-    ["ResumeRequest", { thread_id: "t", tool_call_id: "c", human_response: "r" } satisfies api.ResumeRequest],
-  ])("%s knows every field that is sent, and none is missing", (name, body) => {
-    const schema = description.components.schemas[name];
-    expect(Object.keys(schema?.properties ?? {})).toEqual(expect.arrayContaining(Object.keys(body)));
-    expect(Object.keys(body)).toEqual(expect.arrayContaining(schema?.required ?? []));
+    ["CodeAgentRequest", agent],
+    ["ContextualChatRequest", chat],
+    ["ResumeRequest", answer],
+    ["RewindRequest", { checkpoint_id: "c", files: true }],
+  ])("%s takes every field that is sent, of that type, and wants no other", (name, body) => {
+    expect(objections(body, schema(name), schemas, name)).toEqual([]);
   });
 
-  test("names exactly the events that are known here", () => {
-    const follow = description.paths["/v1/agents/threads/{thread_id}/events"]?.get;
-    const named = follow?.responses?.["200"]?.description.match(/(?<=`)[a-z.]+(?=`)/g) ?? [];
-    expect(named.toSorted()).toEqual(Object.keys(EVENTS).toSorted());
+  test("knows the same qualities of models", () => {
+    const quality = schema("CodeAgentRequest").properties?.model_quality ?? {};
+    expect(wordsOf(quality, schemas).toSorted()).toEqual([...api.MODEL_QUALITIES].sort());
+  });
+
+  test("has exactly the events that are known here, with every field that is read", () => {
+    const described = Object.values(events).filter(({ properties }) => properties?.kind !== undefined);
+    const byKind = new Map(described.map((each) => [each.properties?.kind?.const ?? "", each]));
+    expect([...byKind.keys()].sort()).toEqual(Object.keys(EVENTS).sort());
+    const parted = Object.entries(EVENTS).flatMap(([kind, { shape }]) =>
+      differences(shape, byKind.get(kind) ?? {}, events, kind),
+    );
+    expect(parted).toEqual([]);
+  });
+
+  test("is noticed when it says something else", () => {
+    const thread = schema("ThreadSummary");
+    const said = (name: string, field: Schema): string[] =>
+      differences(
+        api.threadSummary.shape,
+        { ...thread, properties: { ...thread.properties, [name]: field } },
+        schemas,
+        "T",
+      );
+    expect(said("title", { type: "integer" })).toEqual(["T.title is number, not string"]);
+    expect(said("title", { anyOf: [{ type: "string" }, { type: "null" }] })).toEqual(["T.title may be null"]);
+    expect(said("status", { type: "string", enum: ["idle"] })).toHaveLength(1);
+    expect(objections({ instruction: 1, more: "m" }, schema("CodeAgentRequest"), schemas, "R")).toEqual([
+      "R.instruction is string, not number",
+      "R.more is not known",
+    ]);
   });
 });
 

@@ -96,6 +96,12 @@ test("what answers but is not the service is malformed", async () => {
   expect((await faultOf(all(client.ask({ prompt: "hi" })))).kind).toBe("malformed");
 });
 
+test("a service that takes a request and says nothing is given up", async () => {
+  const { url } = await serve(() => undefined);
+  const fault = await faultOf(new ServiceClient({ baseUrl: url, answerMs: 50 }).health());
+  expect(fault.kind).toBe("timeout");
+});
+
 test("where nothing listens the reason is told", async () => {
   const closed = createServer().listen(0, "127.0.0.1");
   await once(closed, "listening");

@@ -21,11 +21,13 @@ from typing import Any
 
 import httpx
 import yaml
+from pydantic import TypeAdapter
 
+from agent_service.events import AgentEvent
 from tests.service import provider_row
 from tests.upstream import ScriptedUpstream, ScriptItem, Step, calls, says, status, wait
 
-START_SECONDS = 30
+START_SECONDS = 60
 
 
 class Stack:
@@ -48,11 +50,11 @@ class Stack:
         (home / "config.yaml").write_text(yaml.safe_dump(config))
         self._process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def url(self) -> str:
+    def address(self) -> str:
+        """Where the service is, or will be."""
         return f"http://127.0.0.1:{self._port}"
 
-    def start(self) -> str:
+    def start(self) -> None:
         """Start the service and wait until it answers."""
         environ = {**os.environ, "HOME": str(self._home), "XDG_DATA_HOME": str(self._home / "data")}
         config = str(self._home / "config.yaml")
@@ -62,11 +64,11 @@ class Stack:
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end and self._process.poll() is None:
             try:
-                httpx.get(self.url, trust_env=False)
+                httpx.get(self.address(), trust_env=False)
             except httpx.HTTPError:
                 time.sleep(0.05)
             else:
-                return self.url
+                return
         raise RuntimeError((self._home / "service.log").read_text())
 
     def kill(self) -> None:
@@ -91,6 +93,10 @@ class Stack:
     def requests(self) -> list[dict[str, Any]]:
         """What the model was sent, in order."""
         return self._upstream.bodies
+
+    def event_schema(self) -> dict[str, Any]:
+        """The events of a run, as JSON Schema."""
+        return TypeAdapter(AgentEvent).json_schema(mode="serialization")
 
     def close(self) -> None:
         self.kill()

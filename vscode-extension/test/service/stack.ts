@@ -13,6 +13,18 @@ export type Step =
   | { calls: [name: string, args: Record<string, unknown>][]; text?: string; hold?: string }
   | { status: number; message?: string };
 
+/** As much of JSON Schema as the service's description uses. */
+export interface Schema {
+  readonly type?: string;
+  readonly $ref?: string;
+  readonly anyOf?: readonly Schema[];
+  readonly enum?: readonly string[];
+  readonly const?: string;
+  readonly items?: Schema;
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly required?: readonly string[];
+}
+
 /** The real service with a scripted model; see stack.py. */
 export class ServiceStack {
   readonly #child: ChildProcessWithoutNullStreams;
@@ -22,8 +34,15 @@ export class ServiceStack {
 
   /** `sections` go into the service's configuration. */
   static async start(home: string, sections: object = {}): Promise<ServiceStack> {
+    const stack = await ServiceStack.prepare(home, sections);
+    await stack.restart();
+    return stack;
+  }
+
+  /** The same, but the service does not run yet; its configuration is `config.yaml` in `home`. */
+  static async prepare(home: string, sections: object = {}): Promise<ServiceStack> {
     const stack = new ServiceStack(home, sections);
-    stack.url = (await stack.#order("start")) as string;
+    stack.url = (await stack.#order("address")) as string;
     return stack;
   }
 
@@ -54,6 +73,11 @@ export class ServiceStack {
 
   async requests(): Promise<{ messages: { role: string; content: string }[]; tools?: unknown[] }[]> {
     return (await this.#order("requests")) as never;
+  }
+
+  /** The events of a run, as JSON Schema. */
+  async eventSchema(): Promise<{ $defs: Record<string, Schema> }> {
+    return (await this.#order("event_schema")) as never;
   }
 
   async kill(): Promise<void> {

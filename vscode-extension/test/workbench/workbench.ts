@@ -17,6 +17,7 @@ const SETTINGS = {
   "extensions.autoCheckUpdates": false,
   "extensions.ignoreRecommendations": true,
   "workbench.startupEditor": "none",
+  "workbench.editor.useModal": "off",
   "workbench.tips.enabled": false,
   "workbench.quickOpen.closeOnFocusLost": false,
   "workbench.secondarySideBar.defaultVisibility": "hidden",
@@ -26,8 +27,16 @@ const SETTINGS = {
   "window.dialogStyle": "custom",
   "git.enabled": false,
   "editor.minimap.enabled": false,
+  "editor.autoClosingBrackets": "never",
+  "editor.autoClosingQuotes": "never",
+  "editor.autoSurround": "never",
+  "editor.lightbulb.enabled": "off",
+  "editor.scrollBeyondLastLine": false,
   "editor.cursorBlinking": "solid",
 };
+
+/** Of scope machine: read from the machine's settings only. */
+const MACHINE_SETTING = "openhands.service.command";
 
 const BROWSER = [
   "--no-sandbox",
@@ -50,6 +59,10 @@ export interface WorkbenchOptions {
   files: Record<string, string>;
   settings?: Record<string, unknown>;
   trust?: boolean;
+  /** Folders of the project, as the workspace in place of the project. */
+  folders?: string[];
+  /** Run this file in the extension host, with the extension from its folder and not from the package. */
+  hostTests?: string;
 }
 
 /** A real VS Code workbench with the extension, driven by a real browser. */
@@ -60,13 +73,17 @@ export class Workbench {
   #page: Page | undefined;
   #origin = "";
   #log = "";
+  /** What tests in the extension host print. */
+  readonly hostOutput: string[] = [];
+  /** Resolves when they ended. */
+  hostEnd: Promise<void> = Promise.resolve();
 
   static async start(options: WorkbenchOptions): Promise<Workbench> {
     const workbench = new Workbench(await mkdtemp(path.join(tmpdir(), "workbench-")));
     try {
       await workbench.#prepare(options);
-      await workbench.#serve(options.trust ?? true);
-      await workbench.#browse();
+      await workbench.#serve(options);
+      await workbench.#browse(options);
     } catch (error) {
       await workbench.stop();
       throw error;
@@ -76,6 +93,10 @@ export class Workbench {
 
   private constructor(root: string) {
     this.#root = root;
+  }
+
+  get #workspaceFile(): string {
+    return path.join(this.#root, "project.code-workspace");
   }
 
   get folder(): string {
@@ -109,8 +130,7 @@ export class Workbench {
     const input = this.quickInput.locator("input").first();
     await input.waitFor();
     await input.fill(name);
-    await this.quickInput.locator(".monaco-list-row", { hasText: name }).first().waitFor();
-    await this.page.keyboard.press("Enter");
+    await this.quickInput.locator(".monaco-list-row", { hasText: name }).first().click();
     await this.page.locator(".editor-group-container.active .tab.active", { hasText: name }).waitFor();
     await this.page.locator(".editor-group-container.active .monaco-editor .view-line").first().waitFor();
   }
@@ -190,19 +210,32 @@ export class Workbench {
     await this.notification(notification).getByRole("button", { name: button, exact: true }).click();
   }
 
+  get dialog(): Locator {
+    return this.page.locator(".monaco-dialog-box");
+  }
+
+  /** Press a button of the dialog in the middle. */
+  async confirm(button: string): Promise<void> {
+    await this.dialog.getByRole("button", { name: button, exact: true }).click();
+    await this.dialog.waitFor({ state: "detached" });
+  }
+
   async clearNotifications(): Promise<void> {
+    const toasts = this.page.locator(".notifications-toasts .notification-list-item");
+    if ((await toasts.count()) === 0) return;
     await this.command("Notifications: Clear All Notifications");
-    await this.page
-      .locator(".notifications-toasts .notification-list-item")
-      .first()
-      .waitFor({ state: "detached" });
+    await toasts.first().waitFor({ state: "detached" });
   }
 
   /** Save everything and close it. */
   async closeEditors(): Promise<void> {
-    await this.command("File: Save All Files");
+    const dirty = this.page.locator(".tab.dirty");
+    if ((await dirty.count()) > 0) await this.command("File: Save All Files");
+    await dirty.first().waitFor({ state: "detached" });
+    const tabs = this.page.locator(".editor-group-container .tab");
+    if ((await tabs.count()) === 0) return;
     await this.command("View: Close All Editor Groups");
-    await this.page.locator(".editor-group-container .tab").first().waitFor({ state: "detached" });
+    await tabs.first().waitFor({ state: "detached" });
   }
 
   async screenshot(name: string): Promise<void> {
@@ -225,23 +258,44 @@ export class Workbench {
     return this.page.locator(".interactive-session .interactive-response", { hasText: text });
   }
 
+  chatButton(name: string): Locator {
+    return this.page.locator(".interactive-session").getByRole("button", { name, exact: true });
+  }
+
   /** Write the user's settings. */
   async configure(settings: Record<string, unknown>): Promise<void> {
-    // Settings of scope machine are read from the one, all others from the other.
-    for (const layer of ["User", "Machine"]) {
+    const { [MACHINE_SETTING]: ofMachine, ...ofUser } = settings;
+    const layers = { User: { ...SETTINGS, ...ofUser }, Machine: { [MACHINE_SETTING]: ofMachine } };
+    for (const [layer, values] of Object.entries(layers)) {
       const folder = path.join(this.#root, "user-data", layer);
       await mkdir(folder, { recursive: true });
-      await writeFile(
-        path.join(folder, "settings.json"),
-        JSON.stringify({ ...SETTINGS, ...settings }, null, 2),
-      );
+      await writeFile(path.join(folder, "settings.json"), JSON.stringify(values, null, 2));
     }
+  }
+
+  /** Change the user's settings by hand, as a person does: the open window knows of it at once. */
+  async changeSettings(settings: Record<string, unknown>): Promise<void> {
+    await this.command("Preferences: Open User Settings (JSON)");
+    await this.page
+      .locator(".editor-group-container.active .tab.active", { hasText: "settings.json" })
+      .waitFor();
+    await this.page.locator(".editor-group-container.active .monaco-editor .view-line").first().click();
+    await this.page.keyboard.press("Control+A");
+    await this.page.keyboard.insertText(JSON.stringify({ ...SETTINGS, ...settings }));
+    await this.save();
+    await this.command("View: Close Editor");
   }
 
   /** Load the window anew, as a person who presses F5. */
   async reload(): Promise<void> {
     this.page.once("dialog", (dialog) => void dialog.accept());
     await this.page.reload();
+    await this.#ready();
+  }
+
+  /** Open a folder of another file system in this window. */
+  async openFolder(uri: string): Promise<void> {
+    await this.page.goto(`${this.#origin}/?${new URLSearchParams({ folder: uri }).toString()}`);
     await this.#ready();
   }
 
@@ -257,7 +311,7 @@ export class Workbench {
     await rm(this.#root, { recursive: true, force: true, maxRetries: 5 });
   }
 
-  async #prepare({ files, settings }: WorkbenchOptions): Promise<void> {
+  async #prepare({ files, settings, folders, hostTests }: WorkbenchOptions): Promise<void> {
     for (const [name, text] of Object.entries(files)) {
       const file = path.join(this.folder, name);
       await mkdir(path.dirname(file), { recursive: true });
@@ -265,12 +319,15 @@ export class Workbench {
     }
     await this.configure(settings ?? {});
     await writeFile(path.join(this.#root, "config.yaml"), "auth: none\n");
+    const listed = { folders: (folders ?? []).map((name) => ({ path: path.join(this.folder, name) })) };
+    await writeFile(this.#workspaceFile, JSON.stringify(listed));
+    if (hostTests !== undefined) return;
     await promisify(execFile)(needed("WORKBENCH_NODE"), [...this.#args(), "--install-extension", VSIX], {
       env: this.#env(),
     });
   }
 
-  async #serve(trust: boolean): Promise<void> {
+  async #serve({ trust = true, hostTests }: WorkbenchOptions): Promise<void> {
     const port = await freePort();
     this.#origin = `http://127.0.0.1:${port}`;
     const flags = [
@@ -283,6 +340,8 @@ export class Workbench {
     ];
     flags.push("--disable-proxy", "--disable-getting-started-override", "--ignore-last-opened");
     if (trust) flags.push("--disable-workspace-trust");
+    // Without it a workbench that was built for people does not take tests.
+    if (hostTests !== undefined) flags.push("--vscode-option", "enable-smoke-test-driver");
     const options = { env: this.#env(), detached: true };
     const server = spawn(needed("WORKBENCH_NODE"), [...this.#args(), ...flags, this.folder], options);
     this.#server = server;
@@ -296,16 +355,39 @@ export class Workbench {
     );
   }
 
-  async #browse(): Promise<void> {
+  async #browse(options: WorkbenchOptions): Promise<void> {
     this.#browser = await chromium.launch({ executablePath: needed("CHROMIUM"), args: BROWSER });
     const context = await this.#browser.newContext({
       viewport: { width: 1360, height: 850 },
       reducedMotion: "reduce",
     });
     this.#page = await context.newPage();
-    this.#page.setDefaultTimeout(20_000);
-    await this.#page.goto(`${this.#origin}/?${new URLSearchParams({ folder: this.folder }).toString()}`);
-    await this.#ready();
+    this.#page.setDefaultTimeout(30_000);
+    if (options.hostTests !== undefined) await this.#listenToHost(this.#page);
+    await this.#page.goto(`${this.#origin}/?${this.#query(options).toString()}`);
+    if (options.hostTests === undefined) await this.#ready();
+  }
+
+  #query({ folders, hostTests }: WorkbenchOptions): URLSearchParams {
+    const query = new URLSearchParams(folders ? { workspace: this.#workspaceFile } : { folder: this.folder });
+    if (hostTests === undefined) return query;
+    const remote = (file: string): string => `vscode-remote://${new URL(this.#origin).host}${file}`;
+    const payload = [
+      ["extensionDevelopmentPath", remote(EXTENSION)],
+      ["extensionTestsPath", remote(hostTests)],
+    ];
+    query.set("payload", JSON.stringify(payload));
+    return query;
+  }
+
+  /** The workbench hands on what the extension host prints, and tells when the tests there ended. */
+  async #listenToHost(page: Page): Promise<void> {
+    await page.exposeFunction("codeAutomationLog", (_: string, args: unknown) => {
+      this.hostOutput.push([args].flat().map(String).join(" "));
+    });
+    let ended: () => void;
+    this.hostEnd = new Promise((resolve) => (ended = resolve));
+    await page.exposeFunction("codeAutomationExit", () => ended());
   }
 
   async #ready(): Promise<void> {
@@ -343,7 +425,7 @@ export class Workbench {
 export async function until<T>(
   what: string,
   check: () => Promise<T | false | undefined>,
-  seconds = 20,
+  seconds = 30,
 ): Promise<T> {
   const end = Date.now() + seconds * 1_000;
   let last: unknown;
