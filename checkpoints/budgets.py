@@ -59,11 +59,18 @@ class Charge:
     thread_id: str | None
     day: int
     usd: float
+    provider: str
+    account: str
+    """At that provider."""
 
     @property
     def accounts(self) -> list[Account]:
         """What it is counted for."""
-        found = [everybody(self.day), of_principal(self.principal, self.day)]
+        found = [
+            everybody(self.day),
+            of_principal(self.principal, self.day),
+            of_provider_account(self.provider, self.account, self.day),
+        ]
         return found if self.thread_id is None else [*found, of_thread(self.thread_id)]
 
 
@@ -75,6 +82,11 @@ def everybody(day: int) -> Account:
 def of_principal(name: str, day: int) -> Account:
     """What a principal's calls of a day cost."""
     return Account(f"principal:{name}", day)
+
+
+def of_provider_account(provider: str, account: str, day: int) -> Account:
+    """What a day's calls at one of our accounts at a provider cost."""
+    return Account(f"account:{provider}/{account}", day)
 
 
 def of_thread(thread_id: str) -> Account:

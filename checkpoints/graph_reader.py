@@ -3,56 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple, TypeVar
 
 from langgraph.checkpoint.base import writes_sort_key
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from sqlalchemy import LargeBinary, Row, bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from checkpoints.driver import fetch
 from checkpoints.errors import StateDamaged
-from checkpoints.graph_tables import Where, channel_values, writes
-from checkpoints.sequences import ADDRESS_BYTES, split, unfold
+from checkpoints.graph_tables import Where
+from checkpoints.sequences import ADDRESS_BYTES, LONGEST_CHUNK, split, unfold
 from checkpoints.values import (
     ITEM,
     LIST,
+    PLAIN,
     SNAPSHOT,
     Stored,
-    check_item,
+    check_address,
     delta_snapshot,
     reading,
     unpack,
-    unpack_list,
+    unpack_all,
+    unpack_run,
 )
 
 T = TypeVar("T")
 
 AT_ONCE = 1000
 """How many rows one statement asks for by their keys: below every database's limit of parameters."""
+RUN = 1024
+"""How many items the database joins to one value, so that a long list comes as one row."""
+LONGEST_IN_RUN = 16384
+"""Longer ones come as rows of their own: a run takes 16 MB at most."""
 
-_ITEMS = text(
-    f"""
-    WITH RECURSIVE cut(at) AS (
-        SELECT 1 UNION ALL SELECT at + {ADDRESS_BYTES} FROM cut WHERE at + {ADDRESS_BYTES} <= length(:names)
+_PLACES = f"""
+    WITH RECURSIVE place(at) AS (
+        SELECT 1 UNION ALL SELECT at + {ADDRESS_BYTES} FROM place WHERE at + {ADDRESS_BYTES} <= :length
+    )"""
+"""Where addresses begin in others, joined: so any number of them is one parameter."""
+_PLACED = f"substr(:names, at, {ADDRESS_BYTES})"
+_LOOK_UP = {
+    "sqlite": "CROSS JOIN items ON thread_id = :thread_id AND id = {}",
+    "postgresql": """CROSS JOIN LATERAL (
+        SELECT id, kind, data FROM items WHERE thread_id = :thread_id AND id = {} LIMIT 1
+    ) AS item""",
+}
+"""Both forbid the planner to compare each address with each item of the thread, which it takes for few."""
+_ITEMS = {
+    dialect: f"{_PLACES} SELECT id, kind, data FROM place {look_up.format(_PLACED)}"
+    for dialect, look_up in _LOOK_UP.items()
+}
+_NODES = {
+    dialect: f"""{_PLACES}, tree(name, height) AS (
+        SELECT {_PLACED}, CAST(substr(CAST(:heights AS TEXT), at / {ADDRESS_BYTES} + 1, 1) AS INTEGER)
+        FROM place WHERE at <= length(:names)
+        UNION ALL
+        SELECT substr(data, at, {ADDRESS_BYTES}), height - 1
+        FROM tree {look_up.format("name")} JOIN place ON at <= length(data)
+        WHERE height > 1
     )
-    SELECT id, kind, data
-    FROM cut JOIN items ON thread_id = :thread_id AND id = substr(:names, at, {ADDRESS_BYTES})
-    """
-).bindparams(bindparam("names", type_=LargeBinary))
-"""Asks with one parameter, the addresses joined, and gives rows as the driver does: thousands at a time."""
-_VALUES = select(
-    channel_values.c.channel, channel_values.c.version, channel_values.c.kind, channel_values.c.data
-).where(
-    channel_values.c.thread_id == bindparam("thread_id"),
-    channel_values.c.namespace == bindparam("namespace"),
-    channel_values.c.channel.in_(bindparam("channels", expanding=True)),
-    channel_values.c.version.in_(bindparam("versions", expanding=True)),
-)
-_WRITES = select(writes).where(
-    writes.c.thread_id == bindparam("thread_id"),
-    writes.c.namespace == bindparam("namespace"),
-    writes.c.checkpoint_id.in_(bindparam("ids", expanding=True)),
-)
+    SELECT id, kind, data FROM tree {look_up.format("name")}"""
+    for dialect, look_up in _LOOK_UP.items()
+}
+"""Nodes, and all that are below them; `heights` has a digit for each address, 1 for that of a leaf."""
+_JOINED = {"sqlite": "CAST(group_concat({}, '') AS BLOB)", "postgresql": "string_agg({}, '')"}
+_RUN = {
+    dialect: f"""{_PLACES}
+    SELECT count(*), sum(length(data)), {joined.format("id")}, {joined.format("data")}
+    FROM place {_LOOK_UP[dialect].format(_PLACED)}
+    WHERE kind = :kind AND length(data) <= :longest"""
+    for dialect, joined in _JOINED.items()
+}
+"""The items of a list, joined, and which they are."""
+_VALUES = """
+    SELECT channel, version, kind, data FROM channel_values
+    WHERE thread_id = :thread_id AND namespace = :namespace AND channel IN ({}) AND version IN ({})"""
+_WRITES = """
+    SELECT checkpoint_id, task_id, idx, task_path, channel, kind, data FROM writes
+    WHERE thread_id = :thread_id AND namespace = :namespace AND checkpoint_id IN ({})"""
 
 
 class Write(NamedTuple):
@@ -70,36 +100,40 @@ class GraphReader:
         self._connection = connection
         self._serde = serde
         self._where = where._asdict()
-        self._items: dict[bytes, tuple[str, bytes]] = {}
+        self._dialect = connection.dialect.name
+        self._items: dict[bytes, tuple[str, bytes]] = {}  # nodes are among them
 
     async def values(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Stored]:
         """The rows of these (channel, version); a channel that was empty at a version has none."""
         found: dict[tuple[str, str], Stored] = {}
         pairs = list(wanted)
         for some in _portions(pairs):
-            channels, versions = zip(*some, strict=True)
-            keys = {"channels": channels, "versions": versions}
-            rows = await self._connection.execute(_VALUES, self._where | keys)
+            rows = await self._ask(_VALUES, *zip(*some, strict=True))
             found |= {(channel, version): Stored(kind, data) for channel, version, kind, data in rows}
         return {pair: found[pair] for pair in pairs if pair in found}
 
     async def writes(self, checkpoint_ids: Sequence[str]) -> dict[str, list[Write]]:
         """The writes below each of these checkpoints, in the order in which LangGraph applies them."""
-        rows: list[Row[Any]] = []
+        rows: list[tuple[Any, ...]] = []
         for some in _portions(checkpoint_ids):
-            rows += (await self._connection.execute(_WRITES, self._where | {"ids": some})).all()
-        rows.sort(key=lambda row: writes_sort_key(row.task_path, row.task_id, row.idx))
+            rows += await self._ask(_WRITES, some)
+        rows.sort(key=lambda row: writes_sort_key(row[3], row[1], row[2]))
         found: dict[str, list[Write]] = {each: [] for each in checkpoint_ids}
-        for row in rows:
-            found[row.checkpoint_id].append(Write(row.task_id, row.channel, Stored(row.kind, row.data)))
+        for checkpoint_id, task_id, _, _, channel, kind, data in rows:
+            found[checkpoint_id].append(Write(task_id, channel, Stored(kind, data)))
         return found
+
+    async def _ask(self, statement: str, *keys: Sequence[str]) -> list[tuple[Any, ...]]:
+        """The rows of a statement, with the keys in its places."""
+        asked = [{f"key_{at}_{n}": key for n, key in enumerate(some)} for at, some in enumerate(keys)]
+        places = (", ".join(f":{name}" for name in some) for some in asked)
+        parameters = reduce(or_, asked, self._where)
+        return await fetch(self._connection, statement.format(*places), parameters)
 
     async def load(self, stored: Sequence[Stored]) -> list[Any]:
         """The values of these rows, each made anew. Raises StateDamaged."""
-        parts = [await self._parts(each) for each in stored]
-        await self._fetch([name for names in parts for name in names])
-        with reading(self._where["thread_id"]):
-            return [self._value(each.kind, names, each) for each, names in zip(stored, parts, strict=True)]
+        await self._fetch([each.data for each in stored if each.kind == ITEM])
+        return [await self._value(each) for each in stored]
 
     async def ends(self, stored: Sequence[Stored]) -> list[tuple[int, Any]]:
         """The length and the last element (None without one) of these lists; the others are not read."""
@@ -114,45 +148,84 @@ class GraphReader:
                 with reading(self._where["thread_id"]):
                     found.append((length, unpack(self._serde, self._items[last[0]])))
             else:  # short enough to be one value
-                (value,) = await self.load([each])
+                value = await self._value(each)
                 found.append((len(value), value[-1] if value else None))
         return found
 
-    def _value(self, kind: str, names: list[bytes], stored: Stored) -> Any:
-        if kind == ITEM:
-            return unpack(self._serde, self._items[names[0]])
-        if kind not in (LIST, SNAPSHOT):
-            return unpack(self._serde, stored)
-        elements = unpack_list(self._serde, [self._items[name] for name in names])
-        return elements if kind == LIST else delta_snapshot(elements)
+    async def _value(self, stored: Stored) -> Any:
+        if stored.kind not in (LIST, SNAPSHOT):
+            with reading(self._where["thread_id"]):
+                return unpack(self._serde, self._items[stored.data] if stored.kind == ITEM else stored)
+        names = await self._parts(stored)
+        elements = [each for some in _portions(names, RUN) for each in await self._elements(some)]
+        return elements if stored.kind == LIST else delta_snapshot(elements)
 
     async def _parts(self, stored: Stored) -> list[bytes]:
-        """The addresses of the items that a value consists of."""
-        if stored.kind == ITEM:
-            return [stored.data]
-        if stored.kind not in (LIST, SNAPSHOT):
-            return []
+        """The addresses of a list's elements."""
         with reading(self._where["thread_id"]):
             upper, *lower = unfold(stored.data)
+        await self._fetch_nodes([upper, *lower])
         for level in lower:
-            await self._fetch(upper)
+            self._see_that_all_came(upper)
             upper = [child for node in upper for child in split(self._items[node][1])] + level
         return upper
 
-    async def _fetch(self, names: Iterable[bytes]) -> None:
-        """Read items, each of which must be what its address says."""
+    async def _elements(self, names: Sequence[bytes]) -> list[Any]:
+        """The elements at these addresses: at once, as far as they are of the ordinary kind and length."""
         thread_id = self._where["thread_id"]
-        missing = list(dict.fromkeys(name for name in names if name not in self._items))
-        for some in _portions(missing):
-            asked = {"thread_id": thread_id, "names": b"".join(some)}
-            rows = (await self._connection.execute(_ITEMS, asked)).all()
-            with reading(thread_id):
-                for name, kind, data in rows:
-                    check_item(name, kind, data)
-                    self._items[name] = kind, data
-        if any(name not in self._items for name in missing):
-            raise StateDamaged(thread_id)
+        asked = {"thread_id": thread_id, "kind": PLAIN, "longest": LONGEST_IN_RUN, **_joined(names)}
+        ((count, length, found, run),) = await fetch(self._connection, _RUN[self._dialect], asked)
+        # Old versions of SQLite join no further than the first zero byte.
+        whole = count and len(found) == count * ADDRESS_BYTES and len(run) == length
+        with reading(thread_id):
+            values = unpack_run(self._serde, count, run) if whole else []
+        if whole and found == asked["names"]:
+            return values
+        known = dict(zip(split(found), values, strict=True)) if whole else {}
+        if len(known) < len(values):  # the same twice; but each must be an object of its own
+            known.clear()
+        rest = [name for name in names if name not in known]
+        await self._fetch(rest)
+        with reading(thread_id):
+            others = iter(unpack_all(self._serde, [self._items[name] for name in rest]))
+        return [known[name] if name in known else next(others) for name in names]
+
+    async def _fetch(self, names: Iterable[bytes]) -> None:
+        """Read items that were not read yet."""
+        missing = [*{name: None for name in names if name not in self._items}]
+        for some in _portions(missing, AT_ONCE):
+            self._take(await fetch(self._connection, _ITEMS[self._dialect], self._where | _joined(some)))
+        self._see_that_all_came(missing)
+
+    async def _fetch_nodes(self, levels: Sequence[Sequence[bytes]]) -> None:
+        """Read nodes that were not read yet, and all that are below them; the last level has none."""
+        heights = {
+            name: height
+            for height, level in zip(range(len(levels) - 1, 0, -1), levels, strict=False)
+            for name in level
+            if name not in self._items
+        }
+        if heights:
+            asked = _joined([*heights]) | {"heights": "".join(str(min(each, 9)) for each in heights.values())}
+            asked["length"] = max(asked["length"], LONGEST_CHUNK * ADDRESS_BYTES)
+            self._take(await fetch(self._connection, _NODES[self._dialect], self._where | asked))
+
+    def _take(self, rows: Iterable[tuple[bytes, str, bytes]]) -> None:
+        with reading(self._where["thread_id"]):
+            for name, kind, data in rows:
+                check_address(name, kind, data)
+                self._items[name] = kind, data
+
+    def _see_that_all_came(self, names: Iterable[bytes]) -> None:
+        if any(name not in self._items for name in names):
+            raise StateDamaged(self._where["thread_id"])
 
 
-def _portions(rows: Sequence[T]) -> Iterable[Sequence[T]]:
-    return (rows[at : at + AT_ONCE] for at in range(0, len(rows), AT_ONCE))
+def _joined(names: Sequence[bytes]) -> dict[str, Any]:
+    """Addresses as parameters of one statement."""
+    joined = b"".join(names)
+    return {"names": joined, "length": len(joined)}
+
+
+def _portions(rows: Sequence[T], size: int = AT_ONCE) -> Iterable[Sequence[T]]:
+    return (rows[at : at + size] for at in range(0, len(rows), size))

@@ -17,7 +17,7 @@ from checkpoints.errors import CheckpointNotFound
 from checkpoints.graph_reader import GraphReader
 from checkpoints.graph_tables import ROOT, Where, checkpoints, writes
 from checkpoints.journal import EFFECTS
-from checkpoints.pruning import keep_last
+from checkpoints.pruning import keep_last, surplus
 from checkpoints.threads import FINISHED, find_thread
 from checkpoints.values import Stored, reading, unpack
 
@@ -38,6 +38,8 @@ class HistoryEntry:
     """Of the list."""
     last: Any
     """The list's last element; None if it is empty."""
+    copied: bool = False
+    """Whether it is a copy of its parent, to which the thread went back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,14 @@ class History:
         with reading(thread_id):
             return Moment(json.loads(row.metadata).get(EFFECTS), asked)
 
+    async def surplus(self, thread_id: str, n: int) -> int:
+        """How many checkpoints `keep_last` would delete."""
+        async with self._database.read() as connection:
+            thread = await find_thread(connection, thread_id)
+            if thread is None or thread.status not in FINISHED:
+                return 0
+            return len(await surplus(connection, self._serde, thread_id, n))
+
     async def keep_last(self, thread_id: str, n: int) -> int:
         """Delete all but the newest n checkpoints and what these rest on; how many went.
 
@@ -138,12 +148,14 @@ class History:
 
 
 def _entry(row: Row[Any], moment: str, length: int, last: Any) -> HistoryEntry:
+    details = json.loads(row.metadata)
     return HistoryEntry(
         checkpoint_id=row.checkpoint_id,
         parent_id=row.parent_id,
         created_at=datetime.fromisoformat(moment),
         run_id=row.run_id,
-        step=json.loads(row.metadata)["step"],
+        step=details["step"],
         length=length,
         last=last,
+        copied=details.get("source") == "fork",
     )

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import time
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -69,6 +69,19 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Write:
+    """One effect on a file that was made."""
+
+    seq: int
+    """Its number among all effects: a later one's is higher."""
+    turn_id: str
+    tool_call_id: str
+    path: str
+    before_hash: str | None
+    after_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What a thread made of one file, first content to last."""
 
@@ -80,6 +93,16 @@ class Change:
 def content_hash(content: bytes | None) -> str | None:
     """SHA-256 in hex; None for a file that is not there."""
     return None if content is None else hashlib.sha256(content).hexdigest()
+
+
+def spans(writes: Iterable[Write]) -> list[Span]:
+    """What these, in their order, made of each file, in the order of the first write."""
+    found: dict[str, Span] = {}
+    for write in writes:
+        span = found.get(write.path, Span(write.path, write.before_hash, write.before_hash))
+        unbroken = span.unbroken and span.after_hash == write.before_hash
+        found[write.path] = replace(span, after_hash=write.after_hash, unbroken=unbroken)
+    return list(found.values())
 
 
 async def latest_effect(connection: AsyncConnection, thread_id: str) -> int:
@@ -175,28 +198,19 @@ class EffectJournal:
             rows = await connection.execute(query)
             return max((row.seq for row in rows if row.tool_call_id in tool_call_ids), default=0)
 
-    async def since(self, thread_id: str, latest: int, *, without: str = "") -> list[Span]:
-        """What was made of each file after the effect of that number, in the order of the first write.
-
-        Calls whose id begins with `without` do not count.
-        """
-        columns = (effects.c.tool_call_id, effects.c.path, effects.c.before_hash, effects.c.after_hash)
+    async def writes(self, thread_id: str, *, after: int = 0, turn_id: str | None = None) -> list[Write]:
+        """The effects on files that the thread (or one turn of it) made after that number, in their order."""
+        columns = (effects.c[name] for name in Write.__dataclass_fields__)
         query = select(*columns).where(
             effects.c.thread_id == thread_id,
-            effects.c.seq > latest,
+            effects.c.seq > after,
             effects.c.state == "done",
             effects.c.path.is_not(None),
         )
+        if turn_id is not None:
+            query = query.where(effects.c.turn_id == turn_id)
         async with self._database.read() as connection:
-            rows = (await connection.execute(query.order_by(effects.c.seq))).all()
-        spans: dict[str, Span] = {}
-        for call_id, path, before, after in rows:
-            if without and call_id.startswith(without):
-                continue
-            span = spans.get(path, Span(path, before, before))
-            unbroken = span.unbroken and span.after_hash == before
-            spans[path] = replace(span, after_hash=after, unbroken=unbroken)
-        return list(spans.values())
+            return [Write(*row) for row in await connection.execute(query.order_by(effects.c.seq))]
 
     async def unfinished_paths(self, thread_id: str) -> list[str]:
         """Files whose last write may have been cut short by a crash."""
@@ -218,26 +232,16 @@ class EffectJournal:
 
     async def changes(self, thread_id: str, *, turn_id: str | None = None) -> list[Change]:
         """Net change of every file the thread (or one turn of it) wrote, in the order of the first write."""
-        query = (
-            select(effects.c.path, effects.c.before_hash, effects.c.after_hash)
-            .where(effects.c.thread_id == thread_id, effects.c.state == "done", effects.c.path.is_not(None))
-            .order_by(effects.c.seq)
-        )
-        if turn_id is not None:
-            query = query.where(effects.c.turn_id == turn_id)
-        first_last: dict[str, tuple[str | None, str | None]] = {}
+        made = spans(await self.writes(thread_id, turn_id=turn_id))
         async with self._database.read() as connection:
-            for path, before_hash, after_hash in await connection.execute(query):
-                first, _ = first_last.get(path, (before_hash, None))
-                first_last[path] = (first, after_hash)
             return [
                 Change(
-                    path,
-                    await self._content(connection, thread_id, first),
-                    await self._content(connection, thread_id, last),
+                    each.path,
+                    await self._content(connection, thread_id, each.before_hash),
+                    await self._content(connection, thread_id, each.after_hash),
                 )
-                for path, (first, last) in first_last.items()
-                if first != last
+                for each in made
+                if each.before_hash != each.after_hash
             ]
 
     async def _content(self, connection: AsyncConnection, thread_id: str, digest: str | None) -> bytes | None:

@@ -41,7 +41,7 @@ class PostgresDatabase(Database):
         """Raises DatabaseUnusable for a URL that is none, or without the driver."""
         try:
             address = make_url(url)
-            self.where = address.render_as_string(hide_password=True)
+            self.where = address.set(drivername="postgresql").render_as_string(hide_password=True)
             if address.get_backend_name() != "postgresql":
                 raise ArgumentError(f"{address.drivername} is not PostgreSQL")
             engine = create_async_engine(

@@ -7,7 +7,7 @@ between the look at what is needed and the deletion of the rest.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -72,6 +72,13 @@ async def keep_last(
 ) -> None:
     """Keep the newest checkpoints of the root namespace, what they called, and what all these rest on."""
     await find_thread(connection, thread_id, lock=True)
+    await _delete(connection, serde, thread_id, await surplus(connection, serde, thread_id, count))
+
+
+async def surplus(
+    connection: AsyncConnection, serde: SerializerProtocol, thread_id: str, count: int
+) -> Collection[Key]:
+    """The checkpoints that `keep_last` would delete."""
     query = select(checkpoints.c.namespace, checkpoints.c.checkpoint_id, checkpoints.c.metadata).where(
         checkpoints.c.thread_id == thread_id
     )
@@ -83,7 +90,7 @@ async def keep_last(
         if channels := found[namespace, name].get(_DELTA_CHANNELS):
             lineage = await trace(connection, serde, Where(thread_id, namespace), name, channels)
             kept |= {(namespace, ancestor) for ancestor in lineage.path}
-    await _delete(connection, serde, thread_id, found.keys() - kept)
+    return found.keys() - kept
 
 
 def _choose(found: Mapping[Key, dict[str, Any]], count: int) -> set[Key]:

@@ -8,7 +8,7 @@ and the events that tell of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -91,6 +91,10 @@ class Answer:
     by: str
 
 
+_Begun = tuple[Run | Finished, list[StoredEvent]]
+"""A run or the response of an earlier one, and what is to be announced after the commit."""
+
+
 class RunStore:
     """Claims threads for runs, settles them, and takes over those that nobody performs any more."""
 
@@ -105,7 +109,7 @@ class RunStore:
         Raises ThreadNotFound (another principal's), ThreadBusy, QuestionOpen, KeyReused.
         """
 
-        async def operation(connection: AsyncConnection) -> tuple[Run | Finished, list[StoredEvent]]:
+        async def operation(connection: AsyncConnection) -> _Begun:
             if earlier := await self._reserve(connection, new):
                 return earlier, []
             found = await find_thread(connection, new.thread_id, lock=True)
@@ -128,7 +132,7 @@ class RunStore:
         NotWaiting, AlreadyAnswered, KeyReused.
         """
 
-        async def operation(connection: AsyncConnection) -> tuple[Run | Finished, list[StoredEvent]]:
+        async def operation(connection: AsyncConnection) -> _Begun:
             if earlier := await self._reserve(connection, new):
                 return earlier, []
             thread = await own_thread(connection, new.principal, new.thread_id)
@@ -169,7 +173,7 @@ class RunStore:
         CheckpointNotFound, ThreadBusy, KeyReused.
         """
 
-        async def operation(connection: AsyncConnection) -> tuple[Run | Finished, list[StoredEvent]]:
+        async def operation(connection: AsyncConnection) -> _Begun:
             if earlier := await self._reserve(connection, new):
                 return earlier, []
             thread = await own_thread(connection, new.principal, new.thread_id)
@@ -276,11 +280,10 @@ class RunStore:
 
         return await self._database.write(operation)
 
-    async def _begun(self, operation: Callable[[AsyncConnection], Any]) -> Run | Finished:
+    async def _begun(self, operation: Callable[[AsyncConnection], Awaitable[_Begun]]) -> Run | Finished:
         begun, told = await self._database.write(operation)
         self._log.announce(told)
-        result: Run | Finished = begun
-        return result
+        return begun
 
     async def _reserve(self, connection: AsyncConnection, new: NewRun) -> Finished | None:
         if new.key is None:

@@ -12,7 +12,7 @@ import json
 import random
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -27,12 +27,14 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from sqlalchemy import Row, Select, bindparam, select
+from sqlalchemy import Row, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints import pruning
 from checkpoints.clock import keep_ahead_of
 from checkpoints.database import Database
+from checkpoints.driver import fetch
+from checkpoints.errors import StateDamaged
 from checkpoints.events import OUTBOX, EventLog, NewEvent, StoredEvent
 from checkpoints.graph_reader import GraphReader
 from checkpoints.graph_tables import ROOT, Where, checkpoints
@@ -55,11 +57,25 @@ from checkpoints.values import (
 LISTED_AT_ONCE = 8
 """How many checkpoints of a listing are read in one transaction."""
 
-_IN_NAMESPACE = select(checkpoints).where(
-    checkpoints.c.thread_id == bindparam("thread_id"), checkpoints.c.namespace == bindparam("namespace")
-)
-_ONE = _IN_NAMESPACE.where(checkpoints.c.checkpoint_id == bindparam("id"))
-_LATEST = _IN_NAMESPACE.order_by(checkpoints.c.checkpoint_id.desc()).limit(1)
+_STORED = "stored"
+"""Added to a checkpoint: the channels whose values were stored with it. An empty channel has no row."""
+_CHECKPOINT = """
+    SELECT thread_id, namespace, checkpoint_id, parent_id, metadata, kind, body FROM checkpoints
+    WHERE thread_id = :thread_id AND namespace = :namespace"""
+_ONE = f"{_CHECKPOINT} AND checkpoint_id = :id"
+_LATEST = f"{_CHECKPOINT} ORDER BY checkpoint_id DESC LIMIT 1"
+
+
+class _Found(NamedTuple):
+    """A row of a checkpoint."""
+
+    thread_id: str
+    namespace: str
+    checkpoint_id: str
+    parent_id: str | None
+    metadata: str
+    kind: str
+    body: bytes
 
 
 class SqlCheckpointSaver(BaseCheckpointSaver[str]):
@@ -114,9 +130,9 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
         """Store a checkpoint with the values whose version moved; the config names its parent."""
         where = _where(config)
         encoder = Encoder(self.serde)
-        row = self._checkpoint_row(config, checkpoint, metadata)
         values = checkpoint["channel_values"]
         moved = {channel: str(version) for channel, version in new_versions.items() if channel in values}
+        row = self._checkpoint_row(config, checkpoint, metadata, moved)
         parts = {channel: inner for channel in moved if (inner := list_within(values[channel])) is not None}
         # All is serialised before the first await: the run may go on meanwhile and change what it holds.
         rows = {channel: encoder.encode(values[channel]) for channel in moved if channel not in parts}
@@ -252,23 +268,31 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
         number = int(str(current).split(".", 1)[0]) if current is not None else 0
         return f"{number + 1:032}.{random.random():016}"
 
-    async def _find(self, connection: AsyncConnection, config: RunnableConfig) -> Row[Any] | None:
+    async def _find(self, connection: AsyncConnection, config: RunnableConfig) -> _Found | None:
         key = _where(config)._asdict()
         if checkpoint_id := get_checkpoint_id(config):
-            return (await connection.execute(_ONE, key | {"id": checkpoint_id})).one_or_none()
-        return (await connection.execute(_LATEST, key)).one_or_none()
+            rows = await fetch(connection, _ONE, key | {"id": checkpoint_id})
+        else:
+            rows = await fetch(connection, _LATEST, key)
+        return _Found(*rows[0]) if rows else None
 
-    async def _tuple(self, reader: GraphReader, row: Row[Any]) -> CheckpointTuple:
+    async def _tuple(self, reader: GraphReader, row: _Found) -> CheckpointTuple:
         with reading(row.thread_id):
-            body = cast(Checkpoint, unpack(self.serde, Stored(row.kind, row.body)))
+            body = unpack(self.serde, Stored(row.kind, row.body))
+            held = body.pop(_STORED, ())  # checkpoints of earlier versions do not tell
             versions = {channel: str(version) for channel, version in body["channel_versions"].items()}
             metadata = json.loads(row.metadata)
         stored = await reader.values(versions.items())
+        for channel in held:
+            if (channel, versions.get(channel)) not in stored:
+                raise StateDamaged(row.thread_id, f"the value of its channel {channel!r} is missing")
         pending = (await reader.writes([row.checkpoint_id]))[row.checkpoint_id]
         loaded = iter(await reader.load([*stored.values(), *(write.stored for write in pending)]))
         return CheckpointTuple(
             config=_config(row.thread_id, row.namespace, row.checkpoint_id),
-            checkpoint={**body, "channel_values": {channel: next(loaded) for channel, _ in stored}},
+            checkpoint=cast(
+                Checkpoint, {**body, "channel_values": {channel: next(loaded) for channel, _ in stored}}
+            ),
             metadata=metadata,
             parent_config=_config(row.thread_id, row.namespace, row.parent_id) if row.parent_id else None,
             pending_writes=[(write.task_id, write.channel, next(loaded)) for write in pending],
@@ -306,10 +330,15 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
         return list(rows if limit is None else rows[: max(limit, 0)])
 
     def _checkpoint_row(
-        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        moved: Mapping[str, str],
     ) -> dict[str, Any]:
         details = get_checkpoint_metadata(config, metadata)
         body = {name: value for name, value in checkpoint.items() if name != "channel_values"}
+        body[_STORED] = [*moved]
         kind, packed = pack(*self.serde.dumps_typed(body))
         return {
             "checkpoint_id": checkpoint["id"],

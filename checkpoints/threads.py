@@ -120,13 +120,14 @@ class ThreadStore:
         async with self._database.read() as connection:
             return [ThreadRecord.of(row) for row in await connection.execute(query)]
 
-    async def finished(self, principal: str, *, before: float | None = None) -> Sequence[str]:
-        """The ids of the principal's threads that neither run nor wait, nor were touched since `before`."""
-        query = select(threads.c.thread_id).where(threads.c.principal == principal, _FINISHED)
+    async def finished(self, principal: str, *, before: float | None = None) -> Sequence[ThreadRecord]:
+        """The principal's threads that neither run nor wait, untouched since `before`; the oldest first."""
+        query = select(threads).where(threads.c.principal == principal, _FINISHED)
         if before is not None:
             query = query.where(threads.c.updated_at < before)
         async with self._database.read() as connection:
-            return (await connection.execute(query.order_by(threads.c.updated_at))).scalars().all()
+            rows = await connection.execute(query.order_by(threads.c.updated_at))
+            return [ThreadRecord.of(row) for row in rows]
 
     async def accept_project(self, thread_id: str, identity: str) -> None:
         """The folder that stands at the project's path now is the thread's project from now on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -28,7 +28,7 @@ DAY_SECONDS = 86_400
 MOST_ROWS = 1000
 """Rows of a report at most; of days the latest, of all else the dearest."""
 
-Grouping = Literal["day", "provider", "model", "thread"]
+Grouping = Literal["day", "provider", "account", "model", "thread"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,8 @@ class UsageGroup:
     """The calls of one day, provider, model or thread."""
 
     name: int | str | None
-    """The day since 1970, the provider, `provider/model`, or the thread; None = calls without a thread."""
+    """The day since 1970, the provider, `provider/account`, `provider/model`, or the thread; None = calls
+    without a thread."""
     sum: UsageSum
 
 
@@ -119,9 +120,12 @@ _SUMS = (
 _NAMES: Mapping[Grouping, Any] = {
     "day": usage.c.day,
     "provider": usage.c.provider,
+    "account": usage.c.provider + literal_column("'/'") + usage.c.account,
     "model": usage.c.provider + literal_column("'/'") + usage.c.model,
     "thread": usage.c.thread_id,
 }
+
+_STORED = tuple(each.name for each in fields(UsageRow) if each.name != "charged_usd")
 
 
 class UsageStore:
@@ -142,7 +146,10 @@ class UsageStore:
                 await connection.execute(insert(usage), [_columns(row) for row in new])
             await settle(
                 connection,
-                [Charge(row.principal, row.thread_id, row.day, row.charged_usd) for row in new],
+                [
+                    Charge(row.principal, row.thread_id, row.day, row.charged_usd, row.provider, row.account)
+                    for row in new
+                ],
                 [row.call_id for row in rows],
             )
 
@@ -177,9 +184,7 @@ async def _unknown(connection: AsyncConnection, rows: Sequence[UsageRow]) -> lis
 
 
 def _columns(row: UsageRow) -> dict[str, Any]:
-    columns = {**asdict(row), "day": row.day}
-    del columns["charged_usd"]
-    return columns
+    return {**{name: getattr(row, name) for name in _STORED}, "day": row.day}
 
 
 def _sum(row: RowMapping) -> UsageSum:

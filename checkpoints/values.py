@@ -4,7 +4,8 @@ kind       data
 list       the root of a sequence of items (`checkpoints.sequences`)
 snapshot   the same, of a list inside LangGraph's `_DeltaSnapshot`
 item       the address of an item
-other      the serialiser's own type and bytes; `+zlib` when compressed, `+crc` with a checksum after them
+other      the serialiser's own type and bytes; `+zlib` when compressed, `+sum` with a checksum after them
+           (`+crc`: with that of earlier versions)
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_ev
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from checkpoints.errors import StateDamaged
+from checkpoints.revival import MSGPACK, revive
 from checkpoints.sequences import NODE, Folded, address, fold
 
 LIST, SNAPSHOT, ITEM = "list", "snapshot", "item"
-_ZLIB, _CRC = "+zlib", "+crc"
-_MSGPACK = "msgpack"
-_PLAIN = _MSGPACK + _CRC
+_ZLIB, _SUM, _CRC = "+zlib", "+sum", "+crc"
+PLAIN = MSGPACK + _SUM
+"""The kind of nearly all items."""
 _ARRAY, _UINT32, _NIL = b"\xdd", b"\xce", b"\xc0"
 """Of msgpack: what precedes the four bytes of an array's length, what precedes a number's, and nothing."""
 
@@ -45,9 +47,12 @@ COMPRESS_ALONE_BYTES = 512
 WORTHWHILE = 2 / 3
 """What is left of data must be no more than this, or it stays as it is."""
 CHECKSUM_BYTES = 5
-"""A checksum is a CRC-32 in the form of a msgpack number, so that a value with it is msgpack again."""
-_INTACT = 0x2144DF1C
-"""The CRC-32 of whatever ends with the CRC-32, little-endian, of all before: the code's residue."""
+"""A checksum is four bytes in the form of a msgpack number, so that a value with it is msgpack again."""
+_TO_ZERO = 0x6DD90A9D
+"""The four bytes, little-endian, whose own CRC-32 is 0. Combined with the CRC of some data (exclusive or)
+they take it back to 0, where a CRC begins: any number of such data in a row have a CRC of 0."""
+_INTACT = {_SUM: 0, _CRC: 0x2144DF1C}
+"""The CRC-32 of data with its checksum; earlier ones were a plain CRC, which leaves the code's residue."""
 REHASHED = 8
 """So many elements at the end of the part that looks unchanged are serialised again, in case something deep
 inside them was changed in place. LangGraph's nodes must not do that, but to the latest messages some do."""
@@ -189,29 +194,26 @@ def pack(kind: str, data: bytes, compress: int = COMPRESS_ALONE_BYTES) -> Stored
         if len(smaller) <= len(data) * WORTHWHILE:
             return Stored(kind + _ZLIB, smaller)
     data += _UINT32
-    return Stored(kind + _CRC, data + zlib.crc32(data).to_bytes(4, "little"))
+    return Stored(kind + _SUM, data + (zlib.crc32(data) ^ _TO_ZERO).to_bytes(4, "little"))
 
 
-def check_item(name: bytes, kind: str, data: bytes) -> None:
-    """See that the row of an item is as it was stored. Raises Changed.
+def check_address(name: bytes, kind: str, data: bytes) -> None:
+    """See that what is stored without a checksum is what its address says. Raises Changed.
 
-    A compressed one is left to zlib, which knows its checksum; without any, it must be what its address says.
+    Of everything else `unpack` does so.
     """
-    if kind.endswith(_CRC):
-        intact = zlib.crc32(data) == _INTACT
-    else:
-        intact = kind.endswith(_ZLIB) or address(kind, data) == name
-    if not intact:
+    if not kind.endswith((_SUM, _CRC, _ZLIB)) and address(kind, data) != name:
         raise Changed
 
 
 def inflate(stored: tuple[str, bytes]) -> tuple[str, bytes]:
     """The serialiser's type and bytes, as they were before `pack`. Call it within `reading`."""
     kind, data = stored
-    if kind.endswith(_CRC):
-        if zlib.crc32(data) != _INTACT:
+    plain, suffix = kind[: -len(_SUM)], kind[-len(_SUM) :]
+    if suffix in _INTACT:
+        if zlib.crc32(data) != _INTACT[suffix]:
             raise Changed
-        return kind.removesuffix(_CRC), data[:-CHECKSUM_BYTES]
+        return plain, data[:-CHECKSUM_BYTES]
     if kind.endswith(_ZLIB):
         return kind.removesuffix(_ZLIB), zlib.decompress(data)
     return stored
@@ -222,21 +224,24 @@ def unpack(serde: SerializerProtocol, stored: tuple[str, bytes]) -> Any:
     return serde.loads_typed(inflate(stored))
 
 
-def unpack_list(serde: SerializerProtocol, stored: Sequence[tuple[str, bytes]]) -> list[Any]:
-    """The values of such rows, all at once: as one msgpack array of values and checksums in turn.
+def unpack_all(serde: SerializerProtocol, stored: Sequence[tuple[str, bytes]]) -> list[Any]:
+    """The values of such rows, all at once. Call it within `reading`."""
+    parts = [inflate(each) for each in stored]
+    if any(kind != MSGPACK for kind, _ in parts):
+        return [serde.loads_typed(each) for each in parts]
+    return _elements(serde, len(parts), _NIL.join([*(data for _, data in parts), b""]))
 
-    The bytes of a long list are not even copied one by one. Call it within `reading`.
-    """
-    parts = [_ARRAY + (2 * len(stored)).to_bytes(4, "big")]
-    for each in stored:
-        if each[0] == _PLAIN:
-            parts.append(each[1])
-        else:
-            kind, data = inflate(each)
-            if kind != _MSGPACK:
-                return [unpack(serde, one) for one in stored]
-            parts += data, _NIL
-    found: list[Any] = serde.loads_typed((_MSGPACK, b"".join(parts)))
+
+def unpack_run(serde: SerializerProtocol, count: int, run: bytes) -> list[Any]:
+    """The values of that many rows of the kind PLAIN, whose data were joined. Call it within `reading`."""
+    if zlib.crc32(run):
+        raise Changed
+    return _elements(serde, count, run)
+
+
+def _elements(serde: SerializerProtocol, count: int, pairs: bytes) -> list[Any]:
+    """Of one msgpack array of values, each with something after it."""
+    found: list[Any] = revive(serde, _ARRAY + (2 * count).to_bytes(4, "big") + pairs)
     return found[::2]
 
 

@@ -17,7 +17,7 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from tools.descriptors import open_regular
@@ -32,10 +32,14 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PERMISSIONS = 0o777  # set-user-id and the like do not pass on to content that a model wrote
 _LOCK_SECONDS = 5.0
 
+LastLook = Callable[[], object]
+"""Called when all is prepared, right before the file is touched; what it raises stops the change."""
 
-def create(folder: int, name: str, after: bytes) -> bool:
+
+def create(folder: int, name: str, after: bytes, last_look: LastLook = lambda: None) -> bool:
     """Make a file, mode 0644 less the umask. False, with nothing done, when the name is taken."""
     with _written(folder, after) as temporary, _alone(folder):
+        last_look()
         try:
             rename_new(folder, temporary, name)
         except FileExistsError:
@@ -45,7 +49,7 @@ def create(folder: int, name: str, after: bytes) -> bool:
     return True
 
 
-def replace(folder: int, name: str, before: bytes, after: bytes) -> bool:
+def replace(folder: int, name: str, before: bytes, after: bytes, last_look: LastLook = lambda: None) -> bool:
     """Put `after` in place of `before`, keeping mode and owner. False when it was no longer `before`.
 
     A hard link is replaced: the other names keep the old content.
@@ -55,6 +59,7 @@ def replace(folder: int, name: str, before: bytes, after: bytes) -> bool:
             return False
         old = os.stat(name, dir_fd=folder, follow_symlinks=False)
         with _written(folder, after, like=old) as temporary, _alone(folder):
+            last_look()
             replaced = holds(folder, name, before) and _swap(folder, temporary, name, before, after)
     except FileNotFoundError:
         return False
@@ -62,10 +67,11 @@ def replace(folder: int, name: str, before: bytes, after: bytes) -> bool:
     return replaced
 
 
-def delete(folder: int, name: str, before: bytes) -> bool:
+def delete(folder: int, name: str, before: bytes, last_look: LastLook = lambda: None) -> bool:
     """Delete the file if it is still `before`; else leave it and return False."""
     aside = _new_name(before, before)
     with _alone(folder):
+        last_look()
         try:
             if not holds(folder, name, before):
                 return False

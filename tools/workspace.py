@@ -110,9 +110,10 @@ class Workspace:
         with self._root() as root, _plainly(name):
             return scan(self._open_folder, root, parts, entries=self.limits.entries, depth=self.limits.depth)
 
-    def commit(self, effect: Effect) -> None:
+    def commit(self, effect: Effect, last_look: swap.LastLook = lambda: None) -> None:
         """Make the planned change, in one step and durably; missing folders are made.
 
+        `last_look` is called right before the file changes, in this thread; what it raises stops the change.
         Raises StaleFile when the file is not `effect.before` any more, up to the last moment, and
         ToolError when it cannot be written. In both cases the file is as it was.
         """
@@ -124,7 +125,7 @@ class Workspace:
             done = self.current(path) == effect.before
         else:
             with self._root() as root, _plainly(path):
-                done = self._change(root, parts, effect)
+                done = self._change(root, parts, effect, last_look)
         if not done:
             raise StaleFile(
                 f"{path} was changed by somebody else since it was read; nothing was written. "
@@ -174,16 +175,16 @@ class Workspace:
             except FileNotFoundError:
                 return None
 
-    def _change(self, root: int, parts: Sequence[str], effect: Effect) -> bool:
+    def _change(self, root: int, parts: Sequence[str], effect: Effect, last_look: swap.LastLook) -> bool:
         *folders, name = parts
         try:
             if effect.before is None:
                 with _closing(make_folders(root, folders)) as folder:
-                    return swap.create(folder, name, effect.after or b"")
+                    return swap.create(folder, name, effect.after or b"", last_look)
             with self._folder(root, folders) as folder:
                 if effect.after is None:
-                    return swap.delete(folder, name, effect.before)
-                return swap.replace(folder, name, effect.before, effect.after)
+                    return swap.delete(folder, name, effect.before, last_look)
+                return swap.replace(folder, name, effect.before, effect.after, last_look)
         except FileNotFoundError:
             return False
 

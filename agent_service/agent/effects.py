@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent_service.agent.approvals import Verdict, read_answer, stricter
+from agent_service.agent.last_look import last_look
 from agent_service.agent.refusals import Refusals
 from agent_service.agent.seen import CallNotes
 from agent_service.agent.stale import stale_file
@@ -139,11 +140,14 @@ class EffectRunner:
         return await self._write(planned, call_id)
 
     async def _write(self, effect: Effect, call_id: str) -> Done:
-        # Whoever took the run over may have written this and a human undone it: the file would not tell.
-        await self._journal.confirm(self._run)
-        self._notes.writes(effect.path, effect.after)
+        async def look() -> None:
+            # Whoever took the run over may have written this and a human undone it: the file would not tell.
+            await self._journal.confirm(self._run)
+            self._notes.writes(effect.path, effect.after)
+
+        files = self._ctx.files.observed(self._notes.saw)
         try:
-            await asyncio.to_thread(self._ctx.files.observed(self._notes.saw).commit, effect)
+            await asyncio.to_thread(files.commit, effect, last_look(look))
         except StaleFile:
             return await self._give_up(effect.path, call_id, effect.after)
         except ToolError as error:

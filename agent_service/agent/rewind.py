@@ -18,12 +18,13 @@ from agent_service import events
 from agent_service.agent.contract import KeptFile, RewindRequest, RewindResponse
 from agent_service.agent.errors import RunEnded
 from agent_service.agent.files_changed import file_changed
+from agent_service.agent.last_look import last_look
 from agent_service.agent.outcome import Outcome
 from agent_service.agent.seen import fingerprint
 from checkpoints.branches import Branches
 from checkpoints.errors import CheckpointNotFound
 from checkpoints.history import History, Moment
-from checkpoints.journal import Change, Intent, Span, content_hash
+from checkpoints.journal import Change, Intent, Span, Write, content_hash, spans
 from checkpoints.runs import Run
 from checkpoints.stores import Stores
 from tools.errors import StaleFile, ToolError
@@ -64,16 +65,16 @@ class Rewinder:
 
         `open_workspace` may raise RunEnded; nothing is done then.
         """
-        wanted = RewindRequest.model_validate_json(run.request)
+        wanted = RewindRequest.model_validate_json(run.request, extra="ignore")  # of another version, too
         files, notes, ended = _Files(), list[str](), None
         try:
             moment = await self._history.moment(run.thread_id, wanted.checkpoint_id)
-            spans = await self._spans(run, wanted.checkpoint_id, moment) if wanted.files else []
-            workspace = await open_workspace() if spans else None
+            undone = await self._undone(run, wanted.checkpoint_id, moment) if wanted.files else []
+            workspace = await open_workspace() if undone else None
             await self._branches.go_back(run, wanted.checkpoint_id, files=wanted.files)
             notes = await self._notes(run, moment)
             if workspace is not None:
-                await self._restore_all(run, workspace, spans, files)
+                await self._restore_all(run, workspace, undone, files)
         except (RunEnded, CheckpointNotFound) as error:
             ended = error
         changes = await self._stores.journal.changes(run.thread_id, turn_id=run.turn_id)
@@ -95,8 +96,8 @@ class Rewinder:
         notes = [_withdrawn(withdrawn)] if withdrawn else []
         return [*notes, NOT_ASKED_AGAIN] if moment.asked else notes
 
-    async def _spans(self, run: Run, checkpoint_id: str, moment: Moment) -> list[Span]:
-        """What was made of each file after the checkpoint.
+    async def _undone(self, run: Run, checkpoint_id: str, moment: Moment) -> list[Span]:
+        """What was made of each file after the checkpoint, but by this rewind.
 
         Where it was not noted how far the effects had come then, it is the latest one of which the
         conversation knows the outcome; calls only answered for order's sake, as never carried out, do not
@@ -109,10 +110,11 @@ class Rewinder:
                 m.tool_call_id for m in messages or [] if isinstance(m, ToolMessage) and m.status == "success"
             }
             latest = await self._stores.journal.latest_of(run.thread_id, answered)
-        return await self._stores.journal.since(run.thread_id, latest, without=_prefix(run))
+        writes = await self._stores.journal.writes(run.thread_id, after=latest)
+        return spans(write for write in writes if not write.tool_call_id.startswith(_prefix(run)))
 
-    async def _restore_all(self, run: Run, workspace: Workspace, spans: list[Span], files: _Files) -> None:
-        for number, span in enumerate(spans):
+    async def _restore_all(self, run: Run, workspace: Workspace, undone: list[Span], files: _Files) -> None:
+        for number, span in enumerate(undone):
             try:
                 if await self._restore(run, workspace, f"{_prefix(run)}{number}", span):
                     files.restored.append(span.path)
@@ -147,10 +149,14 @@ class Rewinder:
         if known is None:
             await self._stores.journal.begin(run, Intent(call_id, "", path, now, then))
             sys.audit("agent_service.effect.intended", call_id)
-        await self._stores.journal.confirm(run)
-        self._wrote(run.thread_id, path, fingerprint(then))
+
+        async def look() -> None:
+            await self._stores.journal.confirm(run)
+            self._wrote(run.thread_id, path, fingerprint(then))
+
+        effect = Effect(path, now, then, ToolResult(""), preview="")
         try:
-            await asyncio.to_thread(workspace.commit, Effect(path, now, then, ToolResult(""), preview=""))
+            await asyncio.to_thread(workspace.commit, effect, last_look(look))
         except ToolError:
             await self._finish(run, call_id, void=True)
             raise
@@ -162,8 +168,13 @@ class Rewinder:
         sys.audit("agent_service.effect.done", call_id)
 
 
+def is_restored(write: Write) -> bool:
+    """Whether a rewind made that effect, and no tool call."""
+    return write.tool_call_id.startswith(f"rewind_{write.turn_id}_")
+
+
 def _prefix(run: Run) -> str:
-    """Of the journal's names for the effects of a rewind."""
+    """Of the journal's names for the effects of a rewind, whose only turn is itself."""
     return f"rewind_{run.run_id}_"
 
 

@@ -19,7 +19,7 @@ from checkpoints.events import NewEvent, StoredEvent
 from checkpoints.graph_tables import GRAPH_TABLES
 from checkpoints.history import History
 from checkpoints.idempotency import Finished, IdempotencyKey
-from checkpoints.journal import Intent
+from checkpoints.journal import Intent, Span, spans
 from checkpoints.opening import open_database
 from checkpoints.questions import Question
 from checkpoints.runs import Answer, Run
@@ -315,26 +315,22 @@ def test_the_effects_since_a_moment(place: Place) -> None:
         await change("w4", "a", b"2", None)
         await journal.begin(past.run, Intent("w5", "", "c", None, b"1"))
 
-        async def since(*answered: str, **fields: str) -> list[tuple[Any, ...]]:
-            found = await journal.since("t", await journal.latest_of("t", answered), **fields)
+        async def since(*answered: str) -> list[Span]:
+            return spans(await journal.writes("t", after=await journal.latest_of("t", answered)))
+
+        async def contents(found: list[Span]) -> list[tuple[Any, ...]]:
             assert all(each.unbroken for each in found)
             return [(each.path, *await journal.contents("t", each)) for each in found]
 
-        assert await since() == [("a", None, None), ("b", None, b"9")]
-        assert await since("w1", "unknown") == [("b", None, b"9"), ("a", b"1", None)]
-        assert await since("w3", "w1", without="own_") == [("a", b"2", None)]
+        assert await contents(await since()) == [("a", None, None), ("b", None, b"9")]
+        assert await contents(await since("w1", "unknown")) == [("b", None, b"9"), ("a", b"1", None)]
+        assert await contents(await since("w3", "w1")) == [("b", b"1", b"9"), ("a", b"2", None)]
         assert await since("w4") == []
         assert await journal.call_ids("t") == {"w1", "w2", "c1", "w3", "own_1", "w4", "w5"}
         await change("w6", "a", b"by somebody else", b"3")
         await change("w7", "a", b"3", b"4")
-        latest = await journal.latest_of("t", {"c1"})
-        assert [(each.path, each.unbroken) for each in await journal.since("t", latest)] == [
-            ("a", False),
-            ("b", True),
-        ]
-        assert [each.unbroken for each in await journal.since("t", await journal.latest_of("t", {"w4"}))] == [
-            True
-        ]
+        assert [(each.path, each.unbroken) for each in await since("c1")] == [("a", False), ("b", True)]
+        assert [each.unbroken for each in await since("w4")] == [True]
 
     with_past(place, scenario, length=1)
 
@@ -343,7 +339,7 @@ def test_the_effects_since_a_moment(place: Place) -> None:
 def test_what_began_to_run_or_wait_meanwhile_keeps_its_checkpoints(place: Place, status: str) -> None:
     async def scenario(past: Past) -> None:
         await past.stores.runs.settle(past.run, b"", "idle")
-        assert await past.stores.threads.finished("p") == ["t"]
+        assert [each.thread_id for each in await past.stores.threads.finished("p")] == ["t"]
         again = await begin(past.stores, "r2")
         if status == "requires_human_input":
             await past.stores.runs.settle(again, b"", "requires_human_input", [ASKED])
@@ -363,7 +359,7 @@ def test_finished_threads_and_those_to_forget(place: Place) -> None:
         await stores.runs.settle(waits, b"", "requires_human_input", [ASKED])
         await begin(stores, "r4", "others", principal="q")
         later = time.time() + 60
-        assert await stores.threads.finished("p") == ["t"]
+        assert [each.thread_id for each in await stores.threads.finished("p")] == ["t"]
         assert await stores.threads.finished("p", before=later - 120) == []
         for thread_id in ("running", "waits", "others", "unknown"):
             assert not await stores.threads.forget_finished("p", thread_id, later)

@@ -14,7 +14,7 @@ from sqlalchemy import Table, func, select, update
 
 from checkpoints.errors import StateDamaged
 from checkpoints.graph_tables import channel_values, checkpoints, items, writes
-from checkpoints.values import inflate
+from checkpoints.values import PLAIN, inflate
 from tests.databases import Place
 from tests.unit.checkpoints.savers import LONG, Saver, at, id_of, with_saver
 
@@ -69,6 +69,20 @@ def test_a_missing_item_is_told(place: Place) -> None:
     with_saver(place, scenario)
 
 
+def test_a_missing_value_of_a_channel_is_told(place: Place) -> None:
+    async def scenario(saver: Saver) -> None:
+        for channel in VALUES:
+            await fill(saver)
+            await saver.perform(
+                channel_values.delete().where(
+                    channel_values.c.thread_id == "t", channel_values.c.channel == channel
+                )
+            )
+            await assert_damaged(saver, f"the value of its channel '{channel}' is missing")
+
+    with_saver(place, scenario)
+
+
 FOREIGN = (
     spoil(checkpoints, body=b"\xc1 garbage"),
     spoil(checkpoints, body=b"\x05"),
@@ -88,12 +102,13 @@ FOREIGN = (
     spoil(writes, "list", data=b"\xff" * 7),
     spoil(items, "node", data=b"\0" * 160),
     spoil(items, "node", kind="msgpack"),
-    spoil(items, "msgpack+crc", data=b"\xc1"),
-    spoil(items, "msgpack+crc", data=b""),
-    spoil(items, "msgpack+crc", kind="msgpack"),
-    spoil(items, "msgpack+crc", kind="msgpack+zlib"),
+    spoil(items, "msgpack+sum", data=b"\xc1"),
+    spoil(items, "msgpack+sum", data=b""),
+    spoil(items, "msgpack+sum", kind="msgpack"),
+    spoil(items, "msgpack+sum", kind="msgpack+zlib"),
     spoil(items, "msgpack+zlib", data=b"not compressed"),
-    spoil(items, "msgpack+zlib", kind="msgpack+crc"),
+    spoil(items, "msgpack+sum", kind="msgpack+crc"),
+    spoil(items, "msgpack+zlib", kind="msgpack+sum"),
 )
 
 
@@ -127,28 +142,41 @@ def test_one_changed_letter_of_a_message_is_told(place: Place) -> None:
 
 
 def test_rows_of_earlier_versions_are_read_and_checked(place: Place) -> None:
-    """They had a checksum only where they were compressed; else their address tells whether they changed."""
+    """They had another checksum or, without being compressed, none; then their address tells of a change."""
 
     async def scenario(saver: Saver) -> None:
-        for compressed in (False, True):
+        for earlier in (plain, compressed, with_plain_crc):
             await fill(saver)
             async with saver.database.read() as connection:
-                rows = (await connection.execute(select(items).where(items.c.kind == "msgpack+crc"))).all()
+                rows = (await connection.execute(select(items).where(items.c.kind == PLAIN))).all()
             for row in rows:
-                kind, data = inflate((row.kind, row.data))
-                earlier = (kind + "+zlib", zlib.compress(data)) if compressed else (kind, data)
+                kind, data = earlier(*inflate((row.kind, row.data)))
                 await saver.perform(
                     update(items)
                     .where(items.c.thread_id == row.thread_id, items.c.id == row.id)
-                    .values(kind=earlier[0], data=earlier[1])
+                    .values(kind=kind, data=data)
                 )
             found = await saver.aget_tuple(at())
             assert found is not None and found.checkpoint["channel_values"] == VALUES
-            assert await saver.aget_tuple(await saver.save(at(), VALUES)), "old rows and new ones in one list"
-            await saver.perform(spoil(items, earlier[0], data=earlier[1][:-1] + b"?"))
+            lengthened = await saver.save(at(), VALUES | {"c": [*LONG, {"text": "new"}]})
+            assert await saver.value(lengthened) == [*LONG, {"text": "new"}], "old rows and a new one"
+            await saver.perform(spoil(items, kind, data=data[:-1] + b"?"))
             await assert_damaged(saver, "a part of it was changed")
 
     with_saver(place, scenario)
+
+
+def plain(kind: str, data: bytes) -> tuple[str, bytes]:
+    return kind, data
+
+
+def compressed(kind: str, data: bytes) -> tuple[str, bytes]:
+    return kind + "+zlib", zlib.compress(data)
+
+
+def with_plain_crc(kind: str, data: bytes) -> tuple[str, bytes]:
+    data += b"\xce"
+    return kind + "+crc", data + zlib.crc32(data).to_bytes(4, "little")
 
 
 def test_an_object_of_an_unknown_class_is_told_and_not_turned_into_plain_data(place: Place) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from langchain_core.messages import AIMessage, HumanMessage
 from sqlalchemy import Connection, MetaData, inspect, text
 from sqlalchemy.types import Float, String, TypeEngine
 
@@ -22,6 +23,7 @@ from checkpoints.errors import DatabaseUnusable
 from checkpoints.opening import open_database
 from checkpoints.tables import metadata
 from tests.databases import Place, PostgresqlServer
+from tests.unit.checkpoints.savers import Saver, at
 
 ROOT = Path(__file__).parents[3]
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -159,27 +161,46 @@ def test_rows_of_version_2_survive(tmp_path: Path) -> None:
         assert added == (None, 0, 0)
 
 
-def test_rows_of_version_3_survive(tmp_path: Path) -> None:
-    file = of_version(3, tmp_path / "state.db")
+@pytest.mark.parametrize("number", [3, 4])
+def test_rows_of_later_versions_survive(number: int, tmp_path: Path) -> None:
+    file = of_version(number, tmp_path / "state.db")
     before = {table: rows(file, table) for table in tables_of(file)}
-    assert all(before.values()), "every table has rows"
+    assert all(before[table] for table in tables_of(of_version(3, tmp_path / "3.db"))), "tables have rows"
     opened(file)
     assert {table: rows(file, table) for table in before} == before
     assert all(rows(file, table) == [] for table in tables_of(file) - before.keys())
 
 
-def test_a_postgresql_database_of_version_3_is_brought_up_to_date(
-    postgresql: PostgresqlServer, tmp_path: Path
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_conversations_of_earlier_versions_are_read(number: int, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with open_database(of_version(number, tmp_path / "state.db")) as database:
+            saver = Saver(database)
+            messages = await saver.value(at("thread-done"), "messages")
+            assert [type(each) for each in messages] == [HumanMessage, AIMessage]
+            assert await saver.pending(at("thread-waiting"))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_an_earlier_postgresql_database_is_brought_up_to_date(
+    number: int, postgresql: PostgresqlServer, tmp_path: Path
 ) -> None:
     import psycopg
 
     url = postgresql.empty_database()
+    stored = text("SELECT reloptions FROM pg_class WHERE relname = 'items'")
     try:
         with psycopg.connect(url.replace("+psycopg", "")) as connection:
-            for statement in statements(of_version(3, tmp_path / "3.db")):
+            for statement in statements(of_version(number, tmp_path / "earlier.db")):
                 connection.execute(statement.encode())
-            connection.execute("INSERT INTO alembic_version VALUES ('0003')")
+            connection.execute(f"INSERT INTO alembic_version VALUES ('{schema.name(number)}')".encode())
         assert looked_at(url, differences) == []
+        whole_rows = looked_at(url, lambda connection: connection.execute(stored).scalar_one())
+        assert [
+            f"SET ({option})" in graph_tables.WHOLE_ROWS.replace(" = ", "=") for option in whole_rows
+        ] == [True]
     finally:
         postgresql.drop(url)
 
@@ -225,7 +246,7 @@ def test_of_version_1_all_but_the_conversations_survives(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("number", "obstacle"),
     [
-        *((number, "CREATE TABLE provider_accounts (x)") for number in EARLIER),
+        *((number, "CREATE TABLE provider_accounts (x)") for number in (1, 2, 3)),
         *((number, "CREATE TABLE events (x)") for number in (1, 2)),
         *((number, "CREATE INDEX idempotency_by_run ON runs (kind)") for number in (1, 2)),
     ],

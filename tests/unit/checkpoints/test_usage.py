@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -182,6 +182,21 @@ def test_settling_and_reserving_at_once_agree(place: Place) -> None:
     on(place, scenario)
 
 
+def test_what_memory_keeps_is_changed_by_one_at_a_time(place: Place) -> None:
+    async def scenario(database: Database) -> None:
+        memory = RouterMemory(database)
+        await memory.save({"count": b"0"})
+
+        def one_more(stored: Mapping[str, bytes]) -> dict[str, bytes]:
+            return {"count": b"%d" % (int(stored["count"]) + 1), "other": b"1"}
+
+        await asyncio.gather(*(memory.update(["count", "gone"], one_more) for _ in range(20)))
+        assert await memory.load("") == {"count": b"20", "other": b"1"}
+        await memory.update([], lambda stored: stored)
+
+    on(place, scenario)
+
+
 @pytest.mark.parametrize("key", ["lesson:a/b", "lesson:100%_sure", "lesson:" + "x" * 393])
 def test_memory_gives_back_what_it_was_given(place: Place, key: str) -> None:
     async def scenario(database: Database) -> None:
@@ -192,6 +207,7 @@ def test_memory_gives_back_what_it_was_given(place: Place, key: str) -> None:
         await memory.save({key: b"new"})
         await memory.save({"lesson:early": b"0"})
         assert list((await memory.load("lesson:")).items()) == [("lesson:early", b"0"), (key, b"new")]
+        assert (await memory.get(key), await memory.get(key[:-1])) == (b"new", None)
         await memory.forget_before(2.5)
         assert await memory.load("") == {key: b"new"}
 
