@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Table
@@ -49,6 +50,36 @@ class Database(ABC):
     @abstractmethod
     async def compact(self) -> None:
         """Give the space of deleted rows back, if the database does not do so by itself."""
+
+
+class Readers:
+    """Who reads at the moment: a connection that comes back after its pool was closed is never closed."""
+
+    PATIENCE = 5.0
+    """Seconds that a database waits for them when it is closed; they read a few rows each."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._nobody = asyncio.Event()
+        self._nobody.set()
+
+    @contextmanager
+    def another(self) -> Iterator[None]:
+        """One more, until the block ends."""
+        self._count += 1
+        self._nobody.clear()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._nobody.set()
+
+    async def gone(self) -> None:
+        """Wait until nobody reads, but not for ever."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.PATIENCE):
+                await self._nobody.wait()
 
 
 class Upsert:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from checkpoints import schema
-from checkpoints.database import Database, Operation, T
+from checkpoints.database import Database, Operation, Readers, T
 from checkpoints.errors import DatabaseUnusable
 
 CONNECTIONS = 10
@@ -70,6 +70,7 @@ class PostgresDatabase(Database):
         self._engine = engine
         self._reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writing: set[asyncio.Task[Any]] = set()
+        self._readers = Readers()
         self._closed = False
 
     @classmethod
@@ -84,6 +85,7 @@ class PostgresDatabase(Database):
             database._closed = True
             if database._writing:
                 await asyncio.wait(database._writing)
+            await database._readers.gone()
             await database._engine.dispose()
 
     async def write(self, operation: Operation[T]) -> T:
@@ -96,8 +98,9 @@ class PostgresDatabase(Database):
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        async with self._reader.connect() as connection:
-            yield connection
+        with self._readers.another():
+            async with self._reader.connect() as connection:
+                yield connection
 
     async def time(self, connection: AsyncConnection) -> float:
         return float((await connection.execute(_CLOCK)).scalar_one())

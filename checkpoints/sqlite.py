@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from checkpoints import schema
-from checkpoints.database import Database, Operation, Synchronous, T
+from checkpoints.database import Database, Operation, Readers, Synchronous, T
 from checkpoints.errors import DatabaseUnusable
 
 BUSY_TIMEOUT_MS = 10_000
@@ -65,6 +65,7 @@ class SqliteDatabase(Database):
         self._reader = self._engine("BEGIN", pool_size=READERS)
         self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue()
         self._turn = asyncio.Lock()
+        self._readers = Readers()
         self._closed = False
         self._file: tuple[tuple[int, int], ...] | None = None
 
@@ -81,6 +82,7 @@ class SqliteDatabase(Database):
             database._closed = True
             database._queue.put_nowait(None)  # what was asked for before is still written
             await writing
+            await database._readers.gone()
             await database._writer.dispose()
             await database._reader.dispose()
 
@@ -95,8 +97,9 @@ class SqliteDatabase(Database):
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         self._check_file()
-        async with self._reader.connect() as connection:
-            yield connection
+        with self._readers.another():
+            async with self._reader.connect() as connection:
+                yield connection
 
     async def time(self, connection: AsyncConnection) -> float:
         return time.time()
