@@ -9,15 +9,18 @@ from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
 
-from routing.config import ProviderSpec, RoutingConfig
+from routing.allowance import Heard
+from routing.config import NO_LIMITS, ProviderSpec, RoutingConfig
 from routing.detect import detect_local
 from routing.errors import NoProviderConfigured
+from routing.health import WHOLE_ACCOUNT, Health
 from routing.meter import Meter
 from routing.naming import BUILT_IN_ALIASES
 from routing.pool import ProviderPool
 from routing.providers.base import Provider
 from routing.providers.constrained import ConstrainedProvider
 from routing.providers.formats import http_provider
+from routing.reasons import rest
 from routing.router import ModelRouter
 from routing.transport import open_client
 
@@ -46,7 +49,7 @@ class ModelPool:
         embedded: Callable[[], Provider | None] = lambda: None,
         meter: Meter | None = None,
     ) -> None:
-        """`restricted` are the providers that are connected to at public addresses only."""
+        """`restricted` are the accounts, by their ids, that are connected to at public addresses only."""
         self._config, self._restricted = config, frozenset(restricted)
         self._own_port, self._ollama_host = own_port, ollama_host
         self._embedded = embedded
@@ -54,7 +57,8 @@ class ModelPool:
         self._resources = AsyncExitStack()
         self._looking = asyncio.Lock()
         self._looked_at: float | None = None
-        self.router = ModelRouter(ProviderPool(), config=config, meter=meter)
+        self.health = Health(time.time() - time.monotonic())
+        self.router = ModelRouter(ProviderPool(), config=config, health=self.health, meter=meter)
 
     async def __aenter__(self) -> Self:
         self._resources.push_async_callback(self.router.pool.aclose)
@@ -98,6 +102,31 @@ class ModelPool:
         """Provider -> usable, as far as is known."""
         return self.router.status()
 
+    def rests(self) -> dict[str, str]:
+        """Account -> why nothing of it is asked now, or nothing that costs; only those of which it is so."""
+        snapshot, found = self.health.snapshot(time.monotonic()), {}
+        for provider, ids in self.router.pool.accounts.items():
+            for each in ids:
+                if block := snapshot.block((each, WHOLE_ACCOUNT)):
+                    found[each] = rest(block, provider)
+                elif not snapshot.is_up(each):
+                    found[each] = "down, or its models are refused just now"
+        return found
+
+    def _disabled(self) -> list[str]:
+        """The accounts that wait for somebody to do something."""
+        snapshot = self.health.snapshot(time.monotonic())
+        blocks = [(spec, snapshot.block((spec.account_id, WHOLE_ACCOUNT))) for spec in self.router.pool.specs]
+        return [
+            f"The account {spec.name}/{spec.account} is not used: {rest(block, spec.name)}."
+            for spec, block in blocks
+            if block and block.cause == "disabled"
+        ]
+
+    def proven(self, account_id: str) -> None:
+        """The key of the account is good: ask it again."""
+        self.health.proven(account_id)
+
     def report(self, topic: str, problem: str | None) -> None:
         """Note a problem for `/health`, or that it is gone."""
         if problem is None:
@@ -109,11 +138,11 @@ class ModelPool:
         """What is wrong and what to do about it."""
         looked = self._looked_at is not None
         none = [HOW_TO_BEGIN] if looked and not self.router.pool.names else []
-        return [*self._problems.values(), *none]
+        return [*self._problems.values(), *self._disabled(), *none]
 
     async def names(self) -> list[tuple[str, str]]:
         """(name, owner) of every model, as `provider/model`, then of the aliases."""
-        candidates = await self.router.pool.candidates()
+        candidates = {each.name: each for each in await self.router.pool.offered()}.values()
         aliases = dict.fromkeys([*self._config.aliases, *self._config.groups, *BUILT_IN_ALIASES])
         return [
             *((candidate.name, candidate.spec.name) for candidate in candidates),
@@ -146,16 +175,28 @@ class ModelPool:
     ) -> None:
         """Put these into service, those named in `anew` with new connections in any case."""
         pool = self.router.pool
-        live = {spec.name: pool.live(spec) for spec in specs if spec.name not in anew}
-        providers = [
-            live.get(spec.name) or make_provider(spec, public_only=spec.name in self._restricted)
-            for spec in specs
-        ]
+        self.health.limit({spec.account_id: spec.limits for spec in specs if spec.limits != NO_LIMITS})
+        self.health.uncapped(spec.account_id for spec in specs)  # a cap may be another one
+        live = {spec.account_id: pool.live(spec) for spec in specs if spec.account_id not in anew}
+        providers = [live.get(spec.account_id) or self._made(spec) for spec in specs]
         if embedded is not None:
             providers.append(embedded)
         await self.router.reconfigure(self._config, providers)
 
+    def _made(self, spec: ProviderSpec) -> Provider:
+        """The account, whose answers tell health what is left of its allowance."""
 
-def make_provider(spec: ProviderSpec, *, public_only: bool = False) -> Provider:
-    """The provider of one row, with a client of its own; weak models are held to a schema."""
-    return ConstrainedProvider(http_provider(spec, open_client(public_only=public_only)))
+        def heard(model: str, left: float, seconds: float) -> None:
+            self.health.allowed((spec.account_id, model), left, time.monotonic() + seconds)
+
+        return make_provider(spec, public_only=spec.account_id in self._restricted, heard=heard)
+
+
+def make_provider(spec: ProviderSpec, *, public_only: bool = False, heard: Heard | None = None) -> Provider:
+    """The provider of one row, with a client of its own; weak models are held to a schema.
+
+    `heard` is told what the headers of its answers say about the rest of our allowance.
+    """
+    provider = http_provider(spec, open_client(public_only=public_only))
+    provider.heard = heard
+    return ConstrainedProvider(provider)

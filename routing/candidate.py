@@ -1,29 +1,38 @@
-"""A model at a provider: the thing that is chosen."""
+"""A model at an account of a provider: the thing that is chosen."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from routing.config import ModelCard, ProviderSpec
+from routing.config import DEFAULT_ACCOUNT, ModelCard, ProviderSpec
 from routing.health import Key
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model at a provider."""
+    """A model at an account of a provider."""
 
     spec: ProviderSpec
     card: ModelCard
     key: Key = field(init=False, repr=False, compare=False)
-    """Made once: it is looked up in every request."""
+    """Account and model, what health is kept by. Made once: it is looked up in every request."""
+    kind: Key = field(init=False, repr=False, compare=False)
+    """Provider and model, whatever the account: what quality is learned by."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", (self.spec.name, self.card.id))
+        object.__setattr__(self, "key", (self.spec.account_id, self.card.id))
+        object.__setattr__(self, "kind", (self.spec.name, self.card.id))
 
     @property
     def name(self) -> str:
         """`provider/model`."""
         return f"{self.spec.name}/{self.card.id}"
+
+    @property
+    def label(self) -> str:
+        """The name, and the account where it is not the default one."""
+        account = self.spec.account
+        return self.name if account == DEFAULT_ACCOUNT else f"{self.name} (account {account})"
 
     @property
     def is_free(self) -> bool:

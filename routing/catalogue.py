@@ -10,15 +10,18 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from types import MappingProxyType
 from typing import Any, Literal
+from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from routing.config import ModelCard, Protocol, ProviderSpec
-from routing.errors import ProviderNotFound
+from routing.config import ModelCard, Protocol, ProviderSpec, ToolCalling
+from routing.errors import ProviderNotFound, ProviderRetired
+
+_OFF = ("", "0", "false", "no")
 
 
 class KnownProvider(BaseModel):
-    """A provider that needs nothing but a key: the rest stands here."""
+    """A provider that needs nothing but a key, or little more: the rest stands here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,9 +29,23 @@ class KnownProvider(BaseModel):
     display_name: str
     protocol: Protocol = "openai-chat"
     base_url: str
-    """A part in braces is the user's to fill in, with `base_url` of `spec_for`."""
+    """A part in braces is the user's to fill in: see `address`."""
+    base_url_with_parts: str | None = None
+    """The address when all the parts are given, where it can do without."""
+    env_parts: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Part -> environment variables that may hold it, in look-up order."""
+    part_defaults: Mapping[str, str] = Field(default_factory=dict)
     env_keys: tuple[str, ...]
     """Environment variables that usually hold its key, in look-up order; empty = it takes no key."""
+    env_keys_shared: frozenset[str] = frozenset()
+    """Those of `env_keys` that people set for other services, too: they count where one of `env_switches` is
+    set, or where the provider is configured."""
+    env_switches: tuple[str, ...] = ()
+    """Environment variables that are set for this provider alone; `false` and `0` are as good as unset."""
+    env_api_version: tuple[str, ...] = ()
+    """Environment variables that may hold the version of its API."""
+    env_models: tuple[str, ...] = ()
+    """Environment variables that may name its models, separated by commas."""
     env_base_url: tuple[str, ...]
     """Environment variables that may name another address for it, in look-up order."""
     tier: Literal["free", "trial", "paid", "local"]
@@ -36,13 +53,81 @@ class KnownProvider(BaseModel):
     """Request fields it refuses."""
     stream_usage: bool = True
     """Whether `stream_options.include_usage` is understood."""
+    tool_calling: ToolCalling = "native"
+    note: str | None = None
+    """What there is to know besides."""
+
+    def is_meant_by(self, variable: str, environ: Mapping[str, str]) -> bool:
+        """Whether this variable holds a key of its own, and not by chance one for another service."""
+        if variable not in self.env_keys_shared:
+            return True
+        return any(environ.get(name, "").strip().lower() not in _OFF for name in self.env_switches)
+
+    def address(self, environ: Mapping[str, str]) -> str:
+        """Its base URL, the parts in braces filled in as far as the environment tells them."""
+        told = dict(self.part_defaults)
+        for part, names in self.env_parts.items():
+            if value := first_set(names, environ):
+                told[part] = value
+        if self.base_url_with_parts and all(part in told for part in self.env_parts):
+            return _filled(self.base_url_with_parts, told)
+        return _filled(self.base_url, told)
+
+    def api_version(self, environ: Mapping[str, str]) -> str | None:
+        """The version of its API that the environment asks for."""
+        return first_set(self.env_api_version, environ)
+
+    def models(self, environ: Mapping[str, str]) -> tuple[ModelCard, ...]:
+        """Its models as the environment names them; none where it does not."""
+        names = (first_set(self.env_models, environ) or "").split(",")
+        return tuple(ModelCard(id=name.strip()) for name in names if name.strip())
+
+
+class RetiredProvider(BaseModel):
+    """A provider that is no more."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    aliases: tuple[str, ...] = ()
+    """Other names that people know it by."""
+    display_name: str
+    since: str
+    """The day."""
+    what: str
+    """What became of it."""
+    instead: str
+    """What to use now."""
+    source: str
+
+    @property
+    def words(self) -> str:
+        """All of that as a sentence."""
+        return f"{self.display_name} {self.what} (since {self.since}); use {self.instead}."
 
 
 @functools.cache
 def known_providers() -> Mapping[str, KnownProvider]:
     """The shipped providers by id, read on first use."""
-    rows = _read("providers.json")["providers"]
+    rows = shipped("providers.json")["providers"]
     return MappingProxyType({row["id"]: KnownProvider.model_validate(row) for row in rows})
+
+
+@functools.cache
+def retired_providers() -> Mapping[str, RetiredProvider]:
+    """The providers that are no more by id, read on first use."""
+    rows = shipped("providers.json")["retired"]
+    return MappingProxyType({row["id"]: RetiredProvider.model_validate(row) for row in rows})
+
+
+def retired(name: str) -> RetiredProvider | None:
+    """The provider of that name, or of that other name, if it is known to be no more."""
+    return next((each for each in retired_providers().values() if name in (each.id, *each.aliases)), None)
+
+
+def first_set(names: Iterable[str], environ: Mapping[str, str]) -> str | None:
+    """The value of the first of these variables that holds anything."""
+    return next((environ[name].strip() for name in names if environ.get(name, "").strip()), None)
 
 
 def known_models(provider: str) -> tuple[ModelCard, ...]:
@@ -57,46 +142,60 @@ def spec_for(
     base_url: str | None = None,
     models: Iterable[ModelCard] | None = None,
     protocol: Protocol | None = None,
+    environ: Mapping[str, str] = MappingProxyType({}),
 ) -> ProviderSpec:
     """The row of a shipped provider with the user's key in it.
 
-    `models` replaces the shipped ones. At another `base_url` other models may live: without `models`, it
-    is asked which. `protocol` replaces the format that it usually speaks. Raises ProviderNotFound, with the
-    nearest names.
+    What is not given, `environ` may tell where the row says so: parts of the address, the API's version, the
+    models. `models` replaces the shipped ones. At another `base_url` other models may live: without `models`,
+    it is asked which. `protocol` replaces the format that it usually speaks. Raises ProviderRetired for one
+    that is no more, ProviderNotFound, with the nearest names, for any other.
     """
     known = known_providers().get(name)
     if known is None:
+        if gone := retired(name):
+            raise ProviderRetired(name, gone.words)
         raise ProviderNotFound(name[:64], tuple(difflib.get_close_matches(name[:64], known_providers())))
     elsewhere = base_url is not None and not _is_at(known, base_url)
     if models is None:
-        models = () if elsewhere else known_models(name)
+        models = known.models(environ) or (() if elsewhere else known_models(name))
     return ProviderSpec(
         name=known.id,
         display_name=known.display_name,
         protocol=protocol or known.protocol,
-        base_url=base_url or known.base_url,
+        base_url=base_url or known.address(environ),
         api_key=SecretStr(api_key) if isinstance(api_key, str) else api_key,
         tier=known.tier,
         models=tuple(models),
         unsupported=frozenset() if elsewhere else known.unsupported,
         stream_usage=known.stream_usage,
+        api_version=known.api_version(environ),
+        tool_calling=known.tool_calling,
     )
+
+
+def _filled(address: str, parts: Mapping[str, str]) -> str:
+    for part, value in parts.items():
+        address = address.replace(f"{{{part}}}", quote(value, safe=""))
+    return address
 
 
 def _is_at(known: KnownProvider, base_url: str) -> bool:
     """Whether the address is the provider's own, whatever stands for the parts in braces."""
-    own = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(known.base_url))
+    forms = (known.base_url, known.base_url_with_parts or known.base_url)
+    own = "|".join(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(form)) for form in forms)
     return re.fullmatch(own, base_url.rstrip("/")) is not None
 
 
 @functools.cache
 def _models() -> Mapping[str, tuple[ModelCard, ...]]:
     cards: dict[str, list[ModelCard]] = {}
-    for row in _read("models.json")["models"]:
+    for row in shipped("models.json")["models"]:
         cards.setdefault(row.pop("provider"), []).append(ModelCard.model_validate(row))
     return {provider: tuple(of_provider) for provider, of_provider in cards.items()}
 
 
-def _read(name: str) -> dict[str, Any]:
+def shipped(name: str) -> dict[str, Any]:
+    """The content of a file of `routing/data`."""
     content: dict[str, Any] = json.loads(resources.files("routing.data").joinpath(name).read_bytes())
     return content

@@ -10,8 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, fi
 
 from routing.fields import OPENAI_CHAT_FIELDS
 
-Protocol = Literal["openai-chat", "anthropic-messages", "azure-openai", "cohere-chat", "gemini"]
+Protocol = Literal[
+    "openai-chat", "anthropic-messages", "azure-openai", "cohere-chat", "gemini", "vertex-ai", "replicate"
+]
 """The wire formats (`routing/providers/formats.py`)."""
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""How long a model is to think, in OpenAI's words, from the least to the most."""
 ToolCalling = Literal["native", "constrained", "none"]
 """How a model calls tools: by the provider's own means; by a JSON schema that every step is held to (for
 models that are too weak to do it freely); or not at all."""
@@ -34,11 +38,17 @@ _TAKEN_BY_ALL = frozenset(
 )
 _SAMPLING = frozenset({"seed", "temperature", "top_p"})
 _PENALTIES = frozenset({"frequency_penalty", "presence_penalty"})
+_THINKING = frozenset({"reasoning_effort"})
+_TAKEN_BY_GEMINI = _TAKEN_BY_ALL | _SAMPLING | _PENALTIES | _THINKING
 TAKEN_BY: Mapping[Protocol, frozenset[str]] = MappingProxyType(
     {
-        "anthropic-messages": _TAKEN_BY_ALL | {"parallel_tool_calls"},
-        "cohere-chat": _TAKEN_BY_ALL | _SAMPLING,
-        "gemini": _TAKEN_BY_ALL | _SAMPLING | _PENALTIES,
+        "anthropic-messages": _TAKEN_BY_ALL | _THINKING | {"parallel_tool_calls"},
+        "cohere-chat": _TAKEN_BY_ALL | _SAMPLING | _THINKING,
+        "gemini": _TAKEN_BY_GEMINI,
+        "vertex-ai": _TAKEN_BY_GEMINI,
+        "replicate": frozenset(
+            {"max_completion_tokens", "max_tokens", "messages", "stream_options", "temperature", "top_p"}
+        ),
     }
 )
 """The fields of a chat request that a format has words for; those not named here take all of them."""
@@ -70,6 +80,8 @@ class ModelCard(_Frozen):
     """US dollars per million answer tokens; None = unknown."""
     cached_input_price: float | None = Field(default=None, ge=0)
     """US dollars per million prompt tokens that were read from a cache; None = as any other."""
+    cache_write_price: float | None = Field(default=None, ge=0)
+    """US dollars per million prompt tokens that were written to a cache; None = as any other."""
     free: bool | None = None
     """Whether it costs nothing within the provider's allowance; None = its prices and the provider's tier
     decide."""
@@ -77,10 +89,39 @@ class ModelCard(_Frozen):
     """Answer speed, prior; None = unknown."""
     ttft_seconds: float | None = Field(default=None, ge=0)
     """Time to the first token, prior; None = unknown."""
+    efforts: tuple[Effort, ...] | None = None
+    """What `reasoning_effort` may say, the least first; empty = nothing, None = unknown."""
+    forced_tools: bool | None = None
+    """Whether a call can be demanded of it (`tool_choice` that is `required` or names a function); None =
+    unknown, so it is tried."""
+
+
+DEFAULT_ACCOUNT = "default"
+
+
+def account_id(provider: str, account: str) -> str:
+    """What an account is counted, cooled and parked by; `provider` alone for its default account."""
+    return provider if account == DEFAULT_ACCOUNT else f"{provider}:{account}"
+
+
+class RateLimits(_Frozen):
+    """How much of an account its owner lets us use; None = as much as the provider does. Days are UTC's."""
+
+    requests_per_second: int | None = Field(default=None, ge=1)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    requests_per_day: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Of prompts and answers together. Likewise a day."""
+    tokens_per_day: int | None = Field(default=None, ge=1)
+    concurrent: int | None = Field(default=None, ge=1)
+    """Calls at once."""
+
+
+NO_LIMITS = RateLimits()
 
 
 class ProviderSpec(_Frozen):
-    """One provider as a row of data."""
+    """One account at one provider, as a row of data."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")
     display_name: str = ""
@@ -91,8 +132,11 @@ class ProviderSpec(_Frozen):
     """The dated version of the API, in formats that have one; None = the one the format was written for."""
     api_key: SecretStr | None = None
     """None = the provider takes requests without a key."""
-    account: str = Field(default="default", max_length=64)
-    """Whose key that is, for records: a provider may know us by several."""
+    account: str = Field(default=DEFAULT_ACCOUNT, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$")
+    """Which of our accounts it is: a provider may know us by several."""
+    cap_usd_per_day: float | None = Field(default=None, ge=0)
+    """The most that may be spent at this account in a day (UTC), in US dollars; 0 = only what is free."""
+    limits: RateLimits = NO_LIMITS
     tier: Literal["free", "trial", "paid", "local", "oauth"] = "paid"
     models: tuple[ModelCard, ...] = ()
     """Empty = whatever the provider lists."""
@@ -114,6 +158,15 @@ class ProviderSpec(_Frozen):
     @property
     def is_local(self) -> bool:
         return self.tier == "local"
+
+    @property
+    def account_id(self) -> str:
+        """See `account_id`."""
+        return account_id(self.name, self.account)
+
+    def is_same_account(self, other: ProviderSpec) -> bool:
+        """Whether the provider cannot tell them apart: same address, same credentials."""
+        return (self.base_url, self.api_key, self.headers) == (other.base_url, other.api_key, other.headers)
 
 
 class ChainLink(_Frozen):

@@ -5,12 +5,15 @@ RoutingError
   NoProviderAvailable(retry_after)      -> wait
   ModelNotFound(name, nearest)          -> another name
   ProviderNotFound(name, nearest)       -> another name
+    ProviderRetired(name)               -> another provider
   Unsupported(feature)                  -> no configured model can ever serve the request
   ProviderError(provider, status)
     RateLimited(retry_after)            -> next provider, come back later
     ProviderUnavailable                 -> again, then next provider     (408, 5xx, connection, bad answer)
       ProviderTimeout                   -> the same, and 504 at the end
+      ProviderUnreachable               -> the same; none of its models can be asked
     KeyRefused                          -> park that key or model, next provider   (401, 402, 403, 404)
+      AccountGone                       -> next provider
     ContextTooLong                      -> a bigger window
     RequestRejected                     -> the same everywhere
       ContentRefused                    -> another wording
@@ -59,6 +62,14 @@ class ProviderNotFound(_NotFound):
     kind = "provider"
 
 
+class ProviderRetired(ProviderNotFound):
+    """A provider that is no more. The message says since when, and what to use instead."""
+
+    def __init__(self, name: str, words: str) -> None:
+        super().__init__(name)
+        self.args = (words,)
+
+
 class Unsupported(RoutingError):
     """No configured model can ever serve this request (tools, images, window)."""
 
@@ -89,8 +100,16 @@ class ProviderTimeout(ProviderUnavailable):
     """The provider did not answer in time."""
 
 
+class ProviderUnreachable(ProviderUnavailable):
+    """Nobody takes connections at the provider's address."""
+
+
 class KeyRefused(ProviderError):
     """The provider refuses our key, account or model."""
+
+
+class AccountGone(KeyRefused):
+    """The account was taken out of service before it could be asked. Says nothing about it."""
 
 
 class ContextTooLong(ProviderError):

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from routing.affinity import Affinity
-from routing.errors import KeyRefused, ProviderError, ProviderUnavailable, RateLimited
+from routing.errors import (
+    AccountGone,
+    KeyRefused,
+    ProviderError,
+    ProviderUnavailable,
+    ProviderUnreachable,
+    RateLimited,
+)
 from routing.fallback import KEY_STATUSES
 from routing.health import Health, Key
 from routing.learning import Learning, LearningStore, Lesson
@@ -22,14 +29,18 @@ class Experience:
     def failed(self, key: Key, error: ProviderError, *, gave_up: bool, cooling: float) -> None:
         """An attempt failed; `cooling` is for a rate limit that names no time of its own, in seconds."""
         now = self._clock()
+        if isinstance(error, AccountGone):
+            return
         if isinstance(error, RateLimited):
             self.health.limited(key, now, cooling if error.retry_after is None else error.retry_after)
         elif isinstance(error, KeyRefused):
-            self.health.refused(key, now, str(error), whole_account=error.status in KEY_STATUSES)
+            about_key, disabled = error.status in KEY_STATUSES, error.status == 401
+            self.health.refused(key, now, str(error), whole_account=about_key, until_changed=disabled)
         elif isinstance(error, ProviderUnavailable):
             self.health.faulted(key, now)
             if gave_up:
-                self.health.gave_up(key, now)
+                away = isinstance(error, ProviderUnreachable)
+                self.health.gave_up(key, now, str(error), whole_account=away)
 
     async def recall(self, store: LearningStore) -> None:
         """Go on from what was learned before a restart."""

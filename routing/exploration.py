@@ -12,8 +12,6 @@ TUITION = 0.001
 NOVELTY = 5.0
 """How many times the usual share of requests goes to models that never answered, where time counts: each is
 tried soon, because one answer tells most about its speed. About quality it tells next to nothing."""
-REACH = 0.1
-"""Quality below the best at which a model may still turn out to be the best."""
 UNSEEN = 600.0
 """Seconds after which what was measured of a model is worth finding out again."""
 
@@ -22,23 +20,30 @@ def explore(ranking: Ranking, share: float, random: Callable[[], float]) -> int 
     """The number of another candidate to ask first this time, for what can be learned; mostly None.
 
     It surely can serve the request, was not seen lately, may turn out to be the better one, and is free
-    or not noticeably dearer than the winner.
+    or not noticeably dearer than the winner. Where quality is the goal, none is lost on purpose: asked are
+    the winner's equals, and who is rated above it but was found to do worse, because that may have changed.
     """
     lot, most = random(), share * (NOVELTY if ranking.goal in FLOORS else 1.0)
     if not ranking.ready or ranking.warm or lot >= most:
         return None
-    columns, winner = ranking.columns, ranking.ready[0]
-    floor = FLOORS.get(ranking.goal, columns.quality[winner] - REACH)
-    dearest = columns.cost[winner] + TUITION
-    options = [
-        number
-        for number in ranking.ready[1 : ranking.sure]
-        if columns.quality[number] >= floor
-        and (columns.cost[number] <= dearest or ranking.slate.candidates[number].is_free)
-    ]
+    options = [number for number in ranking.ready[1 : ranking.sure] if _is_worth_a_try(ranking, number)]
     seen = [ranking.snapshot.of(ranking.slate.keys[number]).timed_at for number in options]
     longest_unseen = min(seen, default=inf)
     if longest_unseen + UNSEEN > ranking.snapshot.now or (longest_unseen > -inf and lot >= share):
         return None
     options = [number for number, at in zip(options, seen, strict=True) if at == longest_unseen]
     return options[int(random() * len(options))]
+
+
+def _is_worth_a_try(ranking: Ranking, number: int) -> bool:
+    columns, winner = ranking.columns, ranking.ready[0]
+    quality = columns.quality[number]
+    if ranking.goal in FLOORS:
+        may_win = quality >= FLOORS[ranking.goal]
+    else:
+        best = round(columns.quality[winner], 2)
+        if (ranking.slate.ratings[number] or 0.0) > best > round(quality, 2):
+            return True  # whoever wants the best would pay for it, too
+        may_win = round(quality, 2) >= best
+    affordable = columns.cost[number] <= columns.cost[winner] + TUITION
+    return may_win and (affordable or ranking.slate.candidates[number].is_free)

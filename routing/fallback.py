@@ -19,9 +19,11 @@ from routing.errors import (
 )
 from routing.needs import Needs
 from routing.policy import Candidate, Ranked
+from routing.reasons import again, in_words
 from routing.retry_budget import RetryBudget
 from routing.types import Attempt
 from routing.usage import BudgetExceeded
+from routing.windows import BUSY_WAIT
 
 FIRST_BACKOFF = 0.5
 """Seconds before the first repeat, at most; each further one doubles it."""
@@ -30,6 +32,7 @@ PATIENCE = 5.0
 """Seconds that a rate-limited provider is waited for while another candidate stands ready."""
 KEY_STATUSES = frozenset({401, 402})
 """Statuses that are about the account; the other refusals are about one model."""
+_KEY_CAUSES = frozenset({"refused", "disabled"})
 _MOST_REASONS = 5
 _PASSED_ON = (RateLimited, ProviderUnavailable, KeyRefused, ContextTooLong)
 """Faults after which another candidate may do better; any other ends the request."""
@@ -39,9 +42,9 @@ class Course:
     """Where one request stands: who was asked, who is left, and what went wrong.
 
     Repeats wait a random part of a growing time ("full jitter": https://aws.amazon.com/blogs/architecture/
-    exponential-backoff-and-jitter/) and come out of a budget shared by all requests. A provider is asked
-    at most 1 + `num_retries` times, except that each link of the user's own chain gets its turn, and
-    that a request too long for one model costs its provider nothing.
+    exponential-backoff-and-jitter/) and come out of a budget shared by all requests. An account is asked
+    at most 1 + `num_retries` times, and as often all accounts of a provider that is down; except that each
+    link of the user's own chain gets its turn, and that a request too long for one model costs nothing.
     """
 
     def __init__(
@@ -59,6 +62,9 @@ class Course:
         self._needs, self._config, self._in_order = needs, config, in_order
         self._deadline, self._budget, self._random = deadline, budget, random
         self._asked: Counter[str] = Counter()
+        """By account."""
+        self._down: Counter[str] = Counter()
+        """By provider, how often it was: another account of it is no other place to ask."""
         self._again: Candidate | None = None
         self._repeats = 0
         self._errors: list[ProviderError] = []
@@ -77,7 +83,7 @@ class Course:
             self._again = next(self._askable(), None)
         candidate, self._again = self._again, None
         if candidate:
-            self._asked[candidate.spec.name] += 1
+            self._asked[candidate.spec.account_id] += 1
         return candidate
 
     def fail(self, candidate: Candidate, error: ProviderError, now: float) -> float | None:
@@ -85,12 +91,13 @@ class Course:
         self._errors.append(error)
         self.failed.append(Attempt(candidate.spec.name, candidate.card.id, str(error)))
         if isinstance(error, ContextTooLong):
-            self._asked[candidate.spec.name] -= 1
+            self._asked[candidate.spec.account_id] -= 1
             self._keep_larger_than(candidate)
         if isinstance(error, KeyRefused) and error.status in KEY_STATUSES:
-            self._keep(lambda each: each.spec.name != candidate.spec.name)
+            self._keep(lambda each: each.spec.account_id != candidate.spec.account_id)
+        self._down[candidate.spec.name] += isinstance(error, ProviderUnavailable)
         seconds = self._pause(error)
-        if seconds is None or self._asked[candidate.spec.name] > self._config.router.num_retries:
+        if seconds is None or self._is_asked_enough(candidate):
             return None
         if now + seconds >= self._deadline or not self._budget.spend(now):
             return None
@@ -106,14 +113,15 @@ class Course:
     def run_out_of_money(self, candidate: Candidate, error: BudgetExceeded) -> None:
         """No budget allows a call of the candidate: it was not asked, and only free ones are from here on."""
         self._broke = error
-        self._asked[candidate.spec.name] -= 1
-        self._keep(lambda each: each.is_free)
+        self._asked[candidate.spec.account_id] -= 1
+        place = error.account_id
+        self._keep(lambda each: each.is_free or place not in (None, each.spec.account_id))
 
     def outcome(self) -> RoutingError:
         """The most useful of the errors met: what may pass by itself before what will not."""
         if self._errors and not isinstance(self._errors[-1], _PASSED_ON):
             return self._errors[-1]
-        if self._broke:
+        if self._broke and (self._broke.account_id is None or not self._errors):
             return self._broke
         limited = [error for error in self._errors if isinstance(error, RateLimited)]
         down = [error for error in self._errors if isinstance(error, ProviderUnavailable)]
@@ -127,7 +135,10 @@ class Course:
             return RateLimited(last.provider, str(last), last.status, retry_after=seconds)
         if too_long or self._errors:
             return (too_long or self._errors)[-1]
-        return NoProviderAvailable("The time was up before any model could be asked.")
+        return NoProviderAvailable(
+            "No model could be asked: the time was up, or each is busy with as many calls as it may have.",
+            retry_after=BUSY_WAIT,
+        )
 
     def _pause(self, error: ProviderError) -> float | None:
         """Seconds to wait before the same again, as far as the kind of fault decides."""
@@ -147,7 +158,11 @@ class Course:
                 yield candidate
 
     def _may_ask(self, candidate: Candidate) -> bool:
-        return self._in_order or self._asked[candidate.spec.name] <= self._config.router.num_retries
+        return self._in_order or not self._is_asked_enough(candidate)
+
+    def _is_asked_enough(self, candidate: Candidate) -> bool:
+        spec = candidate.spec
+        return max(self._asked[spec.account_id], self._down[spec.name]) > self._config.router.num_retries
 
     def _falls_back_on(self, error: ProviderError) -> bool:
         allowed = self._config.fallbacks
@@ -178,18 +193,18 @@ def nobody_ready(ranked: list[Ranked]) -> RoutingError:
     if not waiting:
         return Unsupported(f"No configured model can serve this request: {_listed(ranked)}.")
     blocks = [(entry.block, entry) for entry in waiting if entry.block]
-    if all(block.cause == "refused" for block, _ in blocks):
+    if all(block.cause in _KEY_CAUSES for block, _ in blocks):
         block, entry = blocks[0]
         provider = entry.candidate.spec.name
-        when = f"in {block.seconds:.0f} s, or when its configuration changes"
-        message = f"{block.words} ({provider} is asked again {when})"
-        return KeyRefused(provider, message)
+        return KeyRefused(provider, f"{block.words} ({provider} is asked again {again(block, provider)})")
     block, entry = min(
-        ((block, entry) for block, entry in blocks if block.cause != "refused"),
+        ((block, entry) for block, entry in blocks if block.cause not in _KEY_CAUSES),
         key=lambda each: each[0].seconds,
     )
-    when = f"try again in {block.seconds:.0f} s. {_listed(waiting)}."
-    if block.cause == "rate limit":
+    if block.cause == "cap":
+        return BudgetExceeded(block.words, block.seconds, account_id=entry.candidate.spec.account_id)
+    when = f"try again in {in_words(block.seconds)}. {_listed(waiting)}."
+    if block.cause in ("rate limit", "limit"):
         message = f"All suitable models are cooling down; {when}"
         return RateLimited(entry.candidate.spec.name, message, retry_after=block.seconds)
     message = f"All suitable models are down or cooling down; {when}"
@@ -197,6 +212,6 @@ def nobody_ready(ranked: list[Ranked]) -> RoutingError:
 
 
 def _listed(entries: list[Ranked]) -> str:
-    shown = "; ".join(f"{entry.candidate.name}: {entry.reason}" for entry in entries[:_MOST_REASONS])
+    shown = "; ".join(f"{entry.candidate.label}: {entry.reason}" for entry in entries[:_MOST_REASONS])
     more = len(entries) - _MOST_REASONS
     return f"{shown}; and {more} more" if more > 0 else shown

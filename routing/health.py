@@ -1,20 +1,53 @@
-"""How each model at each provider is doing, learned from the traffic itself.
+"""How each model at each account is doing, learned from the traffic itself.
 
 Times are seconds on whatever clock the caller passes in; nothing here reads one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from math import inf
 from typing import Literal
 
-Key = tuple[str, str]
-"""Provider and model."""
-Cause = Literal["faults", "rate limit", "refused"]
-Claim = Literal["open", "probe", "closed"]
+from routing.config import RateLimits
+from routing.standing import Rest, Standing
+from routing.vitals import (
+    BLANK,
+    FAULTS_BEFORE_COOLING,
+    FAULTS_FADE,
+    PACE_FADES,
+    PAID_MODELS,
+    USE_FADES,
+    WHOLE_ACCOUNT,
+    Allowance,
+    Block,
+    Cause,
+    HealthSnapshot,
+    Key,
+    Vitals,
+)
+from routing.windows import Tally
 
+__all__ = [
+    "BLANK",
+    "FAULTS_BEFORE_COOLING",
+    "FAULTS_FADE",
+    "PACE_FADES",
+    "PAID_MODELS",
+    "USE_FADES",
+    "WHOLE_ACCOUNT",
+    "Allowance",
+    "Block",
+    "Cause",
+    "Health",
+    "HealthSnapshot",
+    "Key",
+    "Vitals",
+]
+
+Claim = Literal["open", "probe", "closed"]
 SMOOTHING = 0.2
 """Weight of the newest observation in the averages of times: about the last ten count."""
 TRUST_SMOOTHING = 0.1
@@ -22,161 +55,45 @@ TRUST_SMOOTHING = 0.1
 PREFILL_SPEED = 3000.0
 """Prompt tokens per second that a hosted model reads, unless they are in its cache. Taken out of measured
 waits, so that one long document does not make its model look slow."""
-FAULTS_BEFORE_COOLING = 3
-"""Requests in a row that gave up on a model before it gets a rest."""
 FIRST_COOLING = 5.0
 """Seconds of the first rest; each further fault doubles it."""
 LONGEST_COOLING = 300.0
+"""Coming back every 60 or 30 seconds was replayed (tests/benchmarks/test_routing_replay.py): the quality is
+the same, and each look at a model that is still down makes somebody wait."""
 LONGEST_LIMIT = 3600.0
 """A provider may ask for a day of silence; once an hour it is asked whether it still means it."""
 PARKED = 300.0
 """Seconds that a refused key or model is left alone: accounts get topped up, too."""
-PROBE_WAIT = 1.0
-"""Seconds after which to come back while somebody else probes a rested model."""
-FAULTS_FADE = 300.0
-"""Half-life of a bad success rate in seconds: who is asked no more could not better it otherwise."""
-PACE_FADES = 3600.0
-"""Half-life of long times in seconds: an hour of rush must not brand a provider for the day."""
-USE_FADES = 60.0
-"""Half-life of what counts as used lately, in seconds: providers count tokens by the minute."""
 _FEWEST_TOKENS = 16
 """Shorter answers say nothing about speed."""
-WHOLE_ACCOUNT = ""
-"""Stands for the model in the key of a whole provider."""
-
-
-@dataclass(frozen=True, slots=True)
-class Vitals:
-    """What is known of one model at one provider; None = not measured."""
-
-    latency: float | None = None
-    """Seconds to a whole answer."""
-    ttft: float | None = None
-    """Seconds to the first text or tool call of a stream, the reading of the prompt left out."""
-    speed: float | None = None
-    """Answer tokens per second."""
-    success_rate: float = 1.0
-    """Share of attempts that were answered."""
-    seen_at: float = -inf
-    """When success or failure was last observed."""
-    timed_at: float = -inf
-    """When latency, ttft or speed was last measured."""
-    used: float = 0.0
-    """Tokens sent and got, those of `USE_FADES` seconds ago counting half; as of `used_at`."""
-    used_at: float = 0.0
-    faults: int = 0
-    """Requests in a row that gave up on it."""
-    blocked_until: float = 0.0
-    cause: Cause | None = None
-    """Why it is, or was last, left alone."""
-    words: str = ""
-    """What the provider said when it refused the key or model; redacted."""
-    probing: bool = False
-    """Whether a request is just finding out if it works again."""
-
-    @property
-    def tripped(self) -> bool:
-        """Whether it failed so often that one request at a time may try it."""
-        return self.faults >= FAULTS_BEFORE_COOLING
-
-    def trust(self, now: float) -> float:
-        """The success rate to expect: old failures are forgiven."""
-        return 1 - (1 - self.success_rate) * _faded(now - self.seen_at, FAULTS_FADE)
-
-    def pace(self, now: float, ttft: float, speed: float) -> tuple[float, float]:
-        """Seconds to the first token of an empty prompt, and for each further one, to expect.
-
-        `ttft` and `speed` are what else is known. Measured times that are worse fade back to them; better
-        ones stay, because the next request will show whether they still hold.
-        """
-        age = now - self.timed_at
-        # Where only whole answers were timed, the wait for the first token is in the speed already.
-        wait = self.ttft if self.ttft is not None else ttft if self.speed is None else 0.0
-        return _forgiven(wait, ttft, age), _forgiven(1 / (self.speed or speed), 1 / speed, age)
-
-    def load(self, now: float) -> float:
-        """Tokens used lately."""
-        return self.used * _faded(now - self.used_at, USE_FADES)
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Why a model is not asked just now."""
-
-    seconds: float
-    cause: Cause
-    words: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """What a provider still lets us have for a while."""
-
-    left: float
-    """Share of the whole, 0..1."""
-    until: float
-    """When it is full again."""
-
-
-@dataclass(frozen=True, slots=True)
-class HealthSnapshot:
-    """All of it at one moment. Never changes."""
-
-    now: float = 0.0
-    records: Mapping[Key, Vitals] = field(default_factory=dict)
-    troubled: frozenset[Key] = frozenset()
-    """Those that may be blocked, so that the others need not be looked at."""
-    allowances: Mapping[Key, Allowance] = field(default_factory=dict)
-
-    def of(self, key: Key) -> Vitals:
-        """What is known of a model; a blank record if nothing is."""
-        return self.records.get(key, BLANK)
-
-    def left(self, key: Key) -> float | None:
-        """The share of its allowance that a model, or its whole account, may still use; None = not known."""
-        if not self.allowances:
-            return None
-        found = (self.allowances.get(place) for place in (key, (key[0], WHOLE_ACCOUNT)))
-        return min((each.left for each in found if each and each.until > self.now), default=None)
-
-    def block(self, key: Key) -> Block | None:
-        """Why the model, or all of its provider, is left alone now; None = it may be asked."""
-        own, account = self._own_block(key), self._own_block((key[0], WHOLE_ACCOUNT))
-        if own and account:
-            return max(own, account, key=lambda block: block.seconds)
-        return own or account
-
-    def is_up(self, provider: str) -> bool:
-        """Whether anything at the provider may be asked now, as far as we know."""
-        models = [key for key in self.records if key[0] == provider and key[1] != WHOLE_ACCOUNT]
-        if not models:
-            return self._own_block((provider, WHOLE_ACCOUNT)) is None
-        return any(self.block(key) is None for key in models)
-
-    def _own_block(self, key: Key) -> Block | None:
-        vitals = self.of(key)
-        if vitals.cause and vitals.blocked_until > self.now:
-            return Block(vitals.blocked_until - self.now, vitals.cause, vitals.words)
-        if vitals.tripped and vitals.probing:
-            return Block(PROBE_WAIT, "faults")
-        return None
-
-
-BLANK = Vitals()
-"""Of a model that was never asked."""
 
 
 class Health:
     """The running record. One for each router; used from one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: float = 0.0) -> None:
+        """`epoch` is what to add to the caller's clock to get seconds since 1970, for what is kept over a
+        restart and for days that end at midnight."""
+        self._epoch = epoch
         self._records: dict[Key, Vitals] = {}
         self._troubled: set[Key] = set()
         self._allowances: dict[Key, Allowance] = {}
+        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self._limits: Mapping[str, RateLimits] = {}
+
+    def limit(self, limits: Mapping[str, RateLimits]) -> None:
+        """These accounts have limits of their owners, and no others have."""
+        self._limits = dict(limits)
 
     def snapshot(self, now: float) -> HealthSnapshot:
         """The state at `now`."""
-        return HealthSnapshot(now, dict(self._records), frozenset(self._troubled), dict(self._allowances))
+        rooms = {
+            each: self._tallies[each].room(limits, now + self._epoch) for each, limits in self._limits.items()
+        }
+        troubled = frozenset(self._troubled)
+        if busy := [(each, WHOLE_ACCOUNT) for each, room in rooms.items() if room.wait]:
+            troubled = troubled.union(busy)
+        return HealthSnapshot(now, dict(self._records), troubled, dict(self._allowances), rooms)
 
     def answered(self, key: Key, now: float) -> None:
         """It answers: whatever was wrong before is over."""
@@ -184,8 +101,20 @@ class Health:
         rate = _average(old.trust(now), 1.0, TRUST_SMOOTHING)
         self._put(
             key,
-            replace(old, success_rate=rate, seen_at=now, faults=0, blocked_until=0.0, cause=None, words=""),
+            replace(
+                old,
+                success_rate=rate,
+                seen_at=now,
+                attempts=0,
+                faults=0,
+                blocked_until=0.0,
+                cause=None,
+                words="",
+            ),
         )
+        whole = (key[0], WHOLE_ACCOUNT)
+        if whole in self._troubled and self._of(whole).cause == "faults":
+            self._lift([whole])
 
     def measured(
         self,
@@ -221,15 +150,23 @@ class Health:
                 used_at=now,
             ),
         )
+        self._tallies[key[0]].add(now + self._epoch, tokens=tokens or 0)
 
     def recalled(self, key: Key, now: float, *, ttft: float | None, speed: float | None) -> None:
         """This was measured before the last restart."""
         self._put(key, replace(self._of(key), ttft=ttft, speed=speed, timed_at=now))
 
     def used(self, key: Key, now: float, tokens: int) -> None:
-        """So many tokens were sent to it."""
+        """A request of so many tokens goes to it; `ended` tells when it is over."""
         old = self._of(key)
         self._put(key, replace(old, used=old.load(now) + tokens, used_at=now))
+        tally = self._tallies[key[0]]
+        tally.add(now + self._epoch, requests=1, tokens=tokens)
+        tally.in_flight += 1
+
+    def ended(self, key: Key) -> None:
+        """A request that was told to `used` is over."""
+        self._tallies[key[0]].in_flight -= 1
 
     def allowed(self, key: Key, left: float, until: float) -> None:
         """The provider told what share of its allowance is left until it is full again.
@@ -241,33 +178,64 @@ class Health:
     def faulted(self, key: Key, now: float) -> None:
         """One attempt failed."""
         old = self._of(key)
-        self._put(key, replace(old, success_rate=_average(old.trust(now), 0.0, TRUST_SMOOTHING), seen_at=now))
+        rate = _average(old.trust(now), 0.0, TRUST_SMOOTHING)
+        self._put(key, replace(old, success_rate=rate, seen_at=now, attempts=old.attempts + 1))
 
-    def gave_up(self, key: Key, now: float) -> None:
-        """A request gave up on it; after several in a row it is left alone, longer each time."""
+    def gave_up(self, key: Key, now: float, words: str = "", *, whole_account: bool = False) -> None:
+        """A request gave up on it; after several faults in a row it is left alone, longer each time.
+
+        With `whole_account` so are the other models of the account.
+        """
         old = self._of(key)
-        new = replace(old, faults=old.faults + 1)
-        if new.tripped:
-            doublings = min(new.faults - FAULTS_BEFORE_COOLING, 16)
-            rest = min(FIRST_COOLING * 2**doublings, LONGEST_COOLING)
-            new = replace(new, blocked_until=now + rest, cause="faults")
-        self._put(key, new)
+        faults = old.faults + 1
+        if old.attempts >= FAULTS_BEFORE_COOLING:
+            faults = max(faults, FAULTS_BEFORE_COOLING)
+        self._put(key, replace(old, faults=faults))
+        if faults >= FAULTS_BEFORE_COOLING:
+            doublings = min(faults - FAULTS_BEFORE_COOLING, 16)
+            until = now + min(FIRST_COOLING * 2**doublings, LONGEST_COOLING)
+            self._block(key, until, "faults", words)
+            if whole_account:
+                self._block((key[0], WHOLE_ACCOUNT), until, "faults", words)
 
     def limited(self, key: Key, now: float, seconds: float) -> None:
         """It wants to be left alone for so many seconds."""
         until = now + min(seconds, LONGEST_LIMIT)
         self._put(key, replace(self._of(key), blocked_until=until, cause="rate limit"))
 
-    def refused(self, key: Key, now: float, words: str, *, whole_account: bool) -> None:
-        """The provider refuses this model, or with `whole_account` our key: left alone for a while."""
-        place = (key[0], WHOLE_ACCOUNT) if whole_account else key
-        self._put(place, replace(self._of(place), blocked_until=now + PARKED, cause="refused", words=words))
+    def refused(
+        self, key: Key, now: float, words: str, *, whole_account: bool, until_changed: bool = False
+    ) -> None:
+        """The provider refuses this model, or with `whole_account` our key.
 
-    def claim(self, key: Key) -> Claim:
+        It is left alone for a while; with `until_changed` until `forget` or `proven`.
+        """
+        place = (key[0], WHOLE_ACCOUNT) if whole_account else key
+        if until_changed:
+            self._block(place, inf, "disabled", words)
+        else:
+            self._block(place, now + PARKED, "refused", words)
+
+    def proven(self, account_id: str) -> None:
+        """Its key was tried and is good, whatever was thought of it before."""
+        self._lift(place for place in self._troubled if place[0] == account_id and place[1] != PAID_MODELS)
+
+    def capped(self, account_id: str, now: float, seconds: float, words: str) -> None:
+        """What its owner lets it cost is used up: only its free models are asked for so long."""
+        self._block((account_id, PAID_MODELS), now + seconds, "cap", words)
+
+    def uncapped(self, account_ids: Iterable[str]) -> None:
+        """These may cost something again."""
+        self._lift((each, PAID_MODELS) for each in account_ids)
+
+    def claim(self, key: Key, now: float) -> Claim:
         """Whether this request may ask the model now: a tripped one takes one request at a time.
 
         A `probe` ends with `release`.
         """
+        limits = self._limits.get(key[0])
+        if limits is not None and self._tallies[key[0]].room(limits, now + self._epoch).wait:
+            return "closed"
         vitals = self._of(key)
         if not vitals.tripped:
             return "open"
@@ -280,11 +248,65 @@ class Health:
         """The probe is over."""
         self._put(key, replace(self._of(key), probing=False))
 
-    def forget(self, providers: Collection[str]) -> None:
+    def forget(self, account_ids: Collection[str]) -> None:
         """Drop what is known of these: their key or address is another one now."""
-        self._records = {key: value for key, value in self._records.items() if key[0] not in providers}
+        self._records = {key: value for key, value in self._records.items() if key[0] not in account_ids}
         self._troubled &= self._records.keys()
-        self._allowances = {key: each for key, each in self._allowances.items() if key[0] not in providers}
+        self._allowances = {key: each for key, each in self._allowances.items() if key[0] not in account_ids}
+        for each in account_ids:
+            if tally := self._tallies.get(each):
+                tally.windows = Tally().windows  # calls under way are still to end
+
+    def standing(self, account_id: str, now: float) -> Standing:
+        """What to remember of the account over a restart."""
+        snapshot, epoch = self.snapshot(now), self._epoch
+        rests = []
+        for place in sorted(self._troubled):
+            vitals = self._of(place)
+            if (
+                place[0] == account_id
+                and vitals.cause
+                and vitals.blocked_until > now
+                and place[1] != PAID_MODELS
+            ):
+                until = None if vitals.blocked_until == inf else vitals.blocked_until + epoch
+                rests.append(Rest(place[1], vitals.cause, vitals.words, until, vitals.faults))
+        left = {
+            key[1]: (each.left, each.until + epoch)
+            for key, each in snapshot.allowances.items()
+            if key[0] == account_id and each.until > now
+        }
+        day = self._tallies[account_id].windows["day"].at(now + epoch)
+        today = (day.number, day.requests, day.tokens) if day.requests else (0, 0, 0)
+        return Standing(tuple(rests), left, today)
+
+    def resume(self, account_id: str, standing: Standing, now: float) -> None:
+        """Go on from what was remembered, as far as it still holds."""
+        epoch = self._epoch
+        for rest in standing.rests:
+            until = inf if rest.until is None else min(rest.until - epoch, now + LONGEST_LIMIT)
+            if until > now:
+                self._block((account_id, rest.model), until, rest.cause, rest.words, rest.faults)
+        for model, (left, until) in standing.left.items():
+            if until - epoch > now:
+                self.allowed((account_id, model), left, until - epoch)
+        number, requests, tokens = standing.today
+        day = self._tallies[account_id].windows["day"].at(now + epoch)
+        if number == day.number:
+            day.requests, day.tokens = day.requests + requests, day.tokens + tokens
+
+    def _block(self, place: Key, until: float, cause: Cause, words: str, faults: int = 0) -> None:
+        old = self._of(place)
+        self._put(
+            place,
+            replace(old, blocked_until=until, cause=cause, words=words, faults=max(faults, old.faults)),
+        )
+
+    def _lift(self, places: Iterable[Key]) -> None:
+        for place in [*places]:
+            if place in self._troubled:
+                old = self._of(place)
+                self._put(place, replace(old, blocked_until=0.0, cause=None, words="", attempts=0, faults=0))
 
     def _of(self, key: Key) -> Vitals:
         return self._records.get(key, BLANK)
@@ -296,11 +318,3 @@ class Health:
 
 def _average(old: float | None, new: float, weight: float = SMOOTHING) -> float:
     return new if old is None else old + weight * (new - old)
-
-
-def _forgiven(measured: float, usual: float, age: float) -> float:
-    return measured if measured <= usual else usual + (measured - usual) * _faded(age, PACE_FADES)
-
-
-def _faded(age: float, half_life: float) -> float:
-    return float(0.5 ** (max(0.0, age) / half_life))

@@ -1,8 +1,14 @@
 """How good each model turns out to be, by kind of task: a belief that verified outcomes move.
 
 The quality of a card is a prior worth `PRIOR_WEIGHT` observations. Only what was checked counts as evidence:
-a tool call that was valid, an edit that applied, tests that ran, a change that the user kept. The belief is
-the mean of a Beta distribution, and old evidence fades, so that it never freezes.
+a tool call that was valid, an edit that applied, a change that the user kept. The belief is the mean of a
+Beta distribution, and old evidence fades, so that it never freezes.
+
+That mean is what to reckon with where quality is traded for time and money. Whoever looks for the best alone
+goes by a more cautious value, because among near equals luck would decide: there a rating stands until the
+outcomes contradict it by more than chance explains. The way from the rating to the mean is shortened by the
+positive-part James-Stein factor, 1 - NOISE / z^2, where z is how many standard deviations the outcomes lie
+from what the rating predicts.
 
 Evidence is kept per provider, not per model: hosts of the same weights differ in quantisation, template
 and tool parser, and what counts is what came from there.
@@ -24,8 +30,6 @@ Outcome = Literal[
     "tool_call_invalid",
     "edit_applied",
     "edit_missed",
-    "tests_passed",
-    "tests_failed",
     "change_kept",
     "change_discarded",
 ]
@@ -40,7 +44,12 @@ PRIOR_WEIGHT = 10.0
 UNKNOWN_WEIGHT = 4.0
 """The same for UNKNOWN_QUALITY, which is no more than a guess."""
 MEMORY = 100.0
-"""Each observation takes 1/MEMORY from all before it, so this many count at most."""
+"""Observations that count at most: each takes its share of them from all before it."""
+NOISE = 4.0
+"""Squared standard deviations up to which outcomes are taken for luck: two, as usual."""
+_LEAST_VARIANCE = 0.01
+"""Of one observation, so that a rating of 0 or 1 can be contradicted, too."""
+_FULL = 1e-6
 MOST_LESSONS = 5000
 """Models remembered; those touched last stay."""
 _LONGEST_NAME = 256
@@ -52,8 +61,6 @@ _WEIGHTS: Mapping[Outcome, tuple[float, float]] = MappingProxyType(
         "tool_call_invalid": (0.0, 1.0),
         "edit_applied": (0.3, 0.0),
         "edit_missed": (0.0, 1.0),
-        "tests_passed": (1.0, 0.0),
-        "tests_failed": (0.0, 1.0),
         "change_kept": (0.5, 0.0),
         "change_discarded": (0.0, 0.5),
     }
@@ -83,13 +90,38 @@ class Evidence:
     def and_(self, outcome: Outcome) -> Evidence:
         """With one more."""
         good, bad = _WEIGHTS[outcome]
-        kept = 1 - 1 / MEMORY
+        kept = 1 - (good + bad) / MEMORY
         return Evidence(self.good * kept + good, self.bad * kept + bad)
+
+    def onto(self, base: Evidence, before: Evidence) -> Evidence:
+        """What `base` becomes by the outcomes that made this of `before`.
+
+        Each outcome of weight w keeps 1 - w/MEMORY of what there was, so how much is left of `before` shows
+        in what MEMORY still has room for. Where that is full, nothing shows: this stands instead.
+        """
+        room, left = (MEMORY - each.good - each.bad for each in (before, self))
+        if not _FULL < left <= room:
+            return self
+        kept = left / room
+        good, bad = self.good + (base.good - before.good) * kept, self.bad + (base.bad - before.bad) * kept
+        return Evidence(max(0.0, good), max(0.0, bad))
 
     def quality(self, prior: float | None) -> float:
         """The posterior mean, 0..1, for a card that says `prior`; None = nobody rated it."""
         mean, weight = (UNKNOWN_QUALITY, UNKNOWN_WEIGHT) if prior is None else (prior, PRIOR_WEIGHT)
         return (mean * weight + self.good) / (weight + self.good + self.bad)
+
+    def proven(self, prior: float | None) -> float:
+        """The same, but no other than a rating as far as luck may explain the difference."""
+        mean = self.quality(prior)
+        if prior is None:  # a guess needs no contradiction
+            return mean
+        seen = self.good + self.bad
+        luck = seen * max(prior * (1 - prior), _LEAST_VARIANCE)
+        surprise = (self.good - prior * seen) ** 2  # z^2 is this over `luck`
+        if surprise <= NOISE * luck:
+            return prior
+        return prior + (1 - NOISE * luck / surprise) * (mean - prior)
 
 
 _NONE = Evidence()
@@ -103,10 +135,11 @@ class Beliefs:
 
     def quality(self, task: TaskClass, key: Key, prior: float | None) -> float:
         """What to expect of a model at such tasks, 0..1."""
-        found = self.evidence.get((task, key))
-        if found is None:
-            return UNKNOWN_QUALITY if prior is None else prior
-        return found.quality(prior)
+        return self.evidence.get((task, key), _NONE).quality(prior)
+
+    def proven(self, task: TaskClass, key: Key, prior: float | None) -> float:
+        """The same, cautiously: what stands in spite of luck."""
+        return self.evidence.get((task, key), _NONE).proven(prior)
 
 
 NO_BELIEFS = Beliefs()

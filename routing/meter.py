@@ -10,8 +10,8 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from random import getrandbits
 from typing import Any
-from uuid import uuid4
 
 from routing.candidate import Candidate
 from routing.config import ModelCard
@@ -74,7 +74,7 @@ class MeteredCall:
         self._meter, self._provider, self._candidate = meter, provider, candidate
         self._payer, self._task, self._needs = payer, task, needs
         self._prices = Prices.of(candidate)
-        self._id = uuid4().hex
+        self._id = f"{getrandbits(128):032x}"
 
     async def complete(self, card: ModelCard, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
         """The provider's whole answer; see `Provider.complete`."""
@@ -129,7 +129,7 @@ class MeteredCall:
         usd = self._prices.assumed.cost(Tokens(self._needs.prompt_tokens + TEMPLATE_TOKENS, answer))
         if self._meter.budgets is not None and usd:
             seconds = max(0.0, deadline - asyncio.get_running_loop().time()) + SPARE_SECONDS
-            await self._meter.budgets.reserve(self._id, self._payer, usd, seconds)
+            await self._meter.budgets.reserve(self._id, self._payer, usd, seconds, self._candidate.spec)
 
     @contextmanager
     def _recorded(self) -> Iterator[_Tally]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from routing.candidate import Candidate
+from routing.catalogue import retired
 from routing.config import ModelCard, ProviderSpec, Strategy
-from routing.errors import ModelNotFound, ProviderNotFound
+from routing.errors import ModelNotFound, ProviderNotFound, ProviderRetired
 from routing.slate import Slate
 from routing.types import Quality
 
@@ -53,11 +54,14 @@ BUILT_IN_ALIASES: Mapping[str, _Meaning] = MappingProxyType(
 """Names that mean `auto` unless the configuration gives them a chain or group."""
 
 
-def verbatim(spec: ProviderSpec, cards: Sequence[ModelCard], model: str) -> Candidate:
-    """The model of that name at this provider, known or not; the provider's own prefix is taken off once."""
+def verbatim(spec: ProviderSpec, cards: Mapping[str, ModelCard], model: str) -> Candidate:
+    """The model of that name at this account, known or not; the provider's own prefix is taken off once.
+
+    `cards` are those known, by their ids.
+    """
     for name in (model, model.removeprefix(f"{spec.name}/")):
-        if known := next((card for card in cards if card.id == name), None):
-            return Candidate(spec, known)
+        if card := cards.get(name):
+            return Candidate(spec, card)
     return Candidate(spec, ModelCard(id=model.removeprefix(f"{spec.name}/")))
 
 
@@ -73,6 +77,8 @@ def bare(name: str, everything: Iterable[Candidate]) -> tuple[Candidate, ...]:
 
 def provider_named(name: str, names: Iterable[str]) -> ProviderNotFound:
     """The error for a provider that is not configured."""
+    if gone := retired(name):
+        return ProviderRetired(_shown(name), gone.words)
     return ProviderNotFound(_shown(name), nearest(name, names))
 
 

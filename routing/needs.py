@@ -15,6 +15,8 @@ IMAGE_TOKENS = 1500
 """An image, audio clip or file counts as this many, whatever its bytes."""
 
 _MEDIA = frozenset({"image_url", "input_audio", "file"})
+_UNREAD = "extra_content"
+"""Signatures are read by the provider, not by the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,9 @@ def _measure(body: Mapping[str, Any]) -> tuple[int, int, int]:
                 media += 1
                 images += kind == "image_url"
             else:
-                size += sum(len(key) for key in value)
-                rest.extend(value.values())
+                read = [key for key in value if key != _UNREAD]
+                size += sum(map(len, read))
+                rest.extend(value[key] for key in read)
         elif isinstance(value, list | tuple):
             rest.extend(value)
         elif value is not None:

@@ -10,7 +10,8 @@ S = success rate, Q = quality at such tasks, C = cost at list prices:
   is worth, and N the time it takes to notice that an answer is bad.
 
 Floors are soft: who is below comes later, not never. The strategies of a model group order by one number:
-`least-cost` by C, `latency-based` by T/S, `usage-based` by the tokens used lately, `simple-shuffle` by lot.
+`least-cost` by C, `latency-based` by T/S, `usage-based` by the allowance that is left and then by the tokens
+used lately, `simple-shuffle` by lot.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from routing.config import Strategy
 from routing.health import PREFILL_SPEED, Block, HealthSnapshot, Key
 from routing.learning import NO_BELIEFS, Beliefs, task_class
 from routing.needs import Needs
-from routing.slate import LEAST_CHANCE, Slate
+from routing.slate import LEAST_CHANCE, Paces, Slate
 from routing.types import Quality, TaskClass
 
 __all__ = ["Candidate", "Goal", "Ranked", "Ranking", "Scores", "Warm", "rank"]
@@ -49,6 +50,8 @@ LOYALTY = 0.03
 """Quality by which another must be better before a thread leaves a warm cache."""
 _BELOW_FLOOR = 1e9
 """Added to the key of who is below the floor; leaves seven digits after the point for the key itself."""
+_ALLOWANCE = 1e12
+"""Tokens that outweigh all use: a tenth less of an allowance that is left counts before what was used."""
 _TIE = 1e-6
 """US dollars a second, so small that cost decides unless it is the same."""
 
@@ -58,7 +61,7 @@ class Scores:
     """The numbers that a place in the order comes from."""
 
     quality: float
-    """Expected at such tasks: the rating, moved by verified outcomes."""
+    """Expected at such tasks: the rating, moved by verified outcomes; for `best_quality`, by no luck."""
     success_rate: float
     seconds: float
     """Expected time to a finished answer, failed tries included."""
@@ -171,7 +174,9 @@ def rank(
     needs = needs or Needs()
     task = task_class(needs)
     qualities = slate.qualities(task, beliefs)
-    columns = _columns(slate, snapshot, needs, qualities.values)
+    quality = qualities.proven if goal == "best_quality" else qualities.values
+    paces, left = slate.paces(snapshot), slate.lefts(snapshot)
+    columns = _columns(slate, paces, needs, quality, left)
     warm = warm if warm and warm.key in slate.numbers else None
     if warm:
         _favour(warm, slate, needs, columns)
@@ -183,6 +188,8 @@ def rank(
     if goal == "in-order":
         sure, doubtful = [*sure, *doubtful], []
     order = _sorter(slate, goal, snapshot, columns, qualities.steps, warm, random)
+    slate.siblings.update(paces, left)
+    place = slate.numbers[warm.key] if warm else None
     return Ranking(
         slate,
         goal,
@@ -190,7 +197,10 @@ def rank(
         needs,
         snapshot,
         columns,
-        ready=order(sure) + order(doubtful),
+        ready=[
+            *slate.siblings.arranged(order(sure), place),
+            *slate.siblings.arranged(order(doubtful), place),
+        ],
         sure=len(sure),
         blocked=order(blocked),
         refused=order(refused),
@@ -199,17 +209,18 @@ def rank(
     )
 
 
-def _columns(slate: Slate, snapshot: HealthSnapshot, needs: Needs, quality: list[float]) -> Columns:
-    paces = slate.paces(snapshot)
+def _columns(
+    slate: Slate, paces: Paces, needs: Needs, quality: list[float], left: Mapping[int, float]
+) -> Columns:
     prompt, answer = needs.prompt_tokens, min(needs.output_tokens or USUAL_ANSWER, USUAL_ANSWER)
     reading = prompt / PREFILL_SPEED
     rent = (prompt * RENT[0] + answer * RENT[1]) / 1e6
     scarcity = slate.scarcity
-    if snapshot.allowances:
-        scarcity = [
-            each and _scarcity(each, snapshot.left(key))
-            for each, key in zip(scarcity, slate.keys, strict=True)
-        ]
+    if left:
+        scarcity = scarcity.copy()
+        for number, share in left.items():
+            if scarcity[number]:
+                scarcity[number] = (1 - share) ** 2
     return Columns(
         quality,
         [
@@ -222,9 +233,9 @@ def _columns(slate: Slate, snapshot: HealthSnapshot, needs: Needs, quality: list
     )
 
 
-def _scarcity(usual: float, left: float | None) -> float:
-    """0 while the allowance is whole, 1 when it is used up; little until half of it is gone."""
-    return usual if left is None else (1 - left) ** 2
+def _used_up(left: float | None) -> float:
+    """What is gone of an allowance in tenths, on a scale above that of tokens; 0 where nobody told."""
+    return 0.0 if left is None else _ALLOWANCE * (1 - round(left, 1))
 
 
 def _favour(warm: Warm, slate: Slate, needs: Needs, columns: Columns) -> None:
@@ -284,7 +295,7 @@ def _keys(
     """What to have little of."""
     c, floor = columns, FLOORS.get(goal, -inf)
     if goal == "usage-based":
-        return [snapshot.of(key).load(snapshot.now) for key in slate.keys]
+        return [snapshot.of(key).load(snapshot.now) + _used_up(snapshot.left(key)) for key in slate.keys]
     if goal == "simple-shuffle":
         return [random() for _ in slate.keys]
     if goal == "balanced":

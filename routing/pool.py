@@ -1,4 +1,4 @@
-"""The live providers: one immutable set at a time, replaced whole."""
+"""The live accounts at providers: one immutable set at a time, replaced whole."""
 
 from __future__ import annotations
 
@@ -9,62 +9,76 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from routing.candidate import Candidate
-from routing.catalogue import known_models
 from routing.config import ChainLink, ModelCard, ModelGroup, ProviderSpec
-from routing.errors import NoProviderConfigured, ProviderError
+from routing.errors import ModelNotFound, NoProviderConfigured
+from routing.listing import Listing
 from routing.naming import AUTO, BUILT_IN_ALIASES, Choice, bare, provider_named, verbatim
 from routing.providers.base import Provider
 from routing.slate import Slate
 
-LISTING_KEPT = 60.0
-"""Seconds that a provider's list of models, or its failure to give one, is remembered."""
-LISTING_TIMEOUT = 5.0
-MOST_LISTED = 2000
-"""Models taken from one provider's list."""
+MOST_SLATES = 256
+"""Sets of candidates that are remembered, so that a model asked by name is not looked at anew each time."""
 
 
 class ProviderPool:
-    """Who can be asked now. Requests in flight keep the providers they began with."""
+    """Who can be asked now. Requests in flight keep the accounts they began with."""
 
     def __init__(
         self, providers: Iterable[Provider] = (), *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock = clock
-        self._members: Mapping[str, _Member] = self._members_for(providers, {})
+        self._members: Mapping[str, _Member] = {}
+        self._at: Mapping[str, Sequence[_Member]] = {}
         self._everything = Slate(())
+        self._slates: dict[tuple[tuple[int, int], ...], Slate] = {}
         self._made_of: tuple[tuple[ModelCard, ...], ...] = ()
+        self._take(self._members_for(providers))
 
     @property
     def names(self) -> tuple[str, ...]:
         """The configured providers, in the order given."""
-        return tuple(self._members)
+        return tuple(self._at)
+
+    @property
+    def accounts(self) -> Mapping[str, tuple[str, ...]]:
+        """Of each provider, the ids of its accounts (`ProviderSpec.account_id`), in the order given."""
+        return {name: tuple(each.spec.account_id for each in at) for name, at in self._at.items()}
+
+    @property
+    def specs(self) -> tuple[ProviderSpec, ...]:
+        """The rows of the accounts in service, in the order given."""
+        return tuple(member.spec for member in self._members.values())
 
     def live(self, spec: ProviderSpec) -> Provider | None:
-        """The provider in service with exactly this row, to be kept over a change of the others."""
-        member = self._members.get(spec.name)
-        return member.provider if member and member.provider.spec == spec else None
+        """The account in service with exactly this row, to be kept over a change of the others."""
+        member = self._members.get(spec.account_id)
+        return member.provider if member and member.spec == spec else None
 
     async def swap(self, providers: Iterable[Provider]) -> frozenset[str]:
-        """Replace the whole set at once; the names of those that are new, replaced or gone.
+        """Replace the whole set at once; the ids of accounts that are new, gone, or others by the same name.
 
         A provider that is not the same object any more is closed, by its last request in flight if
         there are any.
         """
-        old, new = self._members, self._members_for(providers, self._members)
-        self._members, self._everything, self._made_of = new, Slate(()), ()
+        old, new = self._members, self._members_for(providers)
+        self._take(new)
         for member in old.values():
-            if new.get(member.provider.spec.name) is not member:
+            if new.get(member.spec.account_id) is not member:
                 await member.retire()
-        return frozenset(name for name in {*old, *new} if old.get(name) is not new.get(name))
+        both = old.keys() & new.keys()
+        same = {each for each in both if old[each].spec.is_same_account(new[each].spec)}
+        return frozenset(old.keys() | new.keys()) - same
 
     async def aclose(self) -> None:
-        """Take all providers out of service."""
+        """Take all accounts out of service."""
         await self.swap(())
 
     @contextlib.asynccontextmanager
-    async def lease(self, name: str) -> AsyncIterator[Provider]:
-        """The provider, kept open while the context is. Raises ProviderNotFound when it left the pool."""
-        member = self._member(name)
+    async def lease(self, account_id: str) -> AsyncIterator[Provider]:
+        """The account, kept open while the context is. Raises ProviderNotFound when it left the pool."""
+        member = self._members.get(account_id)
+        if member is None:
+            raise provider_named(account_id, self._members)
         member.leases += 1
         try:
             yield member.provider
@@ -74,8 +88,21 @@ class ProviderPool:
                 await member.retire()
 
     async def candidates(self) -> tuple[Candidate, ...]:
-        """Every model of every provider. Providers that name none are asked, at most once a minute."""
+        """Every model of every account that is chosen from. Providers that name none are asked for theirs."""
         return (await self._all()).candidates
+
+    async def offered(self) -> tuple[Candidate, ...]:
+        """Every model that the providers list, also those that are only asked by name.
+
+        A provider that gives no list has the models that are known of it.
+        """
+        members = list(self._members.values())
+        lists = await asyncio.gather(*(member.listing.offered() for member in members))
+        return tuple(
+            Candidate(member.spec, card)
+            for member, cards in zip(members, lists, strict=True)
+            for card in cards
+        )
 
     async def resolve(
         self,
@@ -95,7 +122,7 @@ class ProviderPool:
                 "machine, or run `agent-service local install`."
             )
         if provider is not None:
-            return await self._at_provider(self._member(provider), model)
+            return await self._at_provider(provider, model)
         if chain := aliases.get(model):
             return Choice(self._linked(chain), "in-order")
         if group := groups.get(model):
@@ -112,15 +139,15 @@ class ProviderPool:
         return await self._by_name(model)
 
     async def _all(self) -> Slate:
-        """Every model of every provider; the same object until one of them changes."""
-        members, now = self._members, self._clock()
-        if asking := [member.cards(self._clock) for member in members.values() if member.is_due(now)]:
+        """Every model of every account; the same object until one of them changes."""
+        members = self._members
+        if asking := [member.listing.cards() for member in members.values() if member.listing.is_due]:
             await asyncio.gather(*asking)
-        made_of = tuple(member.known for member in members.values())
+        made_of = tuple(member.listing.known for member in members.values())
         if len(made_of) != len(self._made_of) or any(
             new is not old for new, old in zip(made_of, self._made_of, strict=True)
         ):
-            specs = [member.provider.spec for member in members.values()]
+            specs = [member.spec for member in members.values()]
             everything = Slate(
                 Candidate(spec, card) for spec, cards in zip(specs, made_of, strict=True) for card in cards
             )
@@ -129,59 +156,75 @@ class ProviderPool:
             self._everything, self._made_of = everything, made_of
         return self._everything
 
-    async def _at_provider(self, member: _Member, model: str) -> Choice:
-        spec = member.provider.spec
-        if model == AUTO:
-            return Choice(Slate(Candidate(spec, card) for card in await member.cards(self._clock)))
-        return Choice(Slate([verbatim(spec, member.known, model)]))
+    async def _at_provider(self, name: str, model: str) -> Choice:
+        """A model of one provider, at any of its accounts."""
+        members = self._at.get(name)
+        if members is None:
+            raise provider_named(name, self._at)
+        if model != AUTO:
+            return Choice(self._slate(member.candidate(model) for member in members))
+        lists = [(member.spec, await member.listing.cards()) for member in members]
+        return Choice(self._slate(Candidate(spec, card) for spec, cards in lists for card in cards))
 
     def _linked(self, links: Sequence[ChainLink]) -> Slate:
         """The links at configured providers. Raises ProviderNotFound when there are none."""
-        members = [(self._members.get(link.provider), link.model) for link in links]
-        found = [verbatim(each.provider.spec, each.known, model) for each, model in members if each]
+        found = [member.candidate(link.model) for link in links for member in self._at.get(link.provider, ())]
         if not found:
-            raise provider_named(links[0].provider, self._members)
-        return Slate(found)
+            raise provider_named(links[0].provider, self._at)
+        return self._slate(found)
 
     async def _by_name(self, model: str) -> Choice:
         """`provider/model` of a configured provider, or a bare id at any."""
         prefix, slash, rest = model.partition("/")
-        if slash and rest and (member := self._members.get(prefix)):
-            cards = await member.cards(self._clock)
-            if not cards or rest in {card.id for card in cards}:
-                # A provider that cannot say what it has is taken at the caller's word.
-                return Choice(Slate([verbatim(member.provider.spec, cards, rest)]))
-        return Choice(Slate(bare(model, await self.candidates())))
-
-    def _member(self, name: str) -> _Member:
+        if slash and rest and (members := self._at.get(prefix)):
+            having = [member for member in members if await member.may_have(rest)]
+            if having:
+                return Choice(self._slate(member.candidate(rest) for member in having))
         try:
-            return self._members[name]
-        except KeyError:
-            raise provider_named(name, self._members) from None
+            return Choice(self._slate(bare(model, await self.candidates())))
+        except ModelNotFound:
+            return Choice(self._slate(bare(model, await self.offered())))
 
-    @staticmethod
-    def _members_for(providers: Iterable[Provider], old: Mapping[str, _Member]) -> dict[str, _Member]:
+    def _slate(self, candidates: Iterable[Candidate]) -> Slate:
+        """A slate of these: the one from before if they are the same, for it has worked out much already."""
+        found = tuple(candidates)
+        same = tuple((id(each.spec), id(each.card)) for each in found)
+        slate = self._slates.get(same)
+        if slate is None:
+            if len(self._slates) >= MOST_SLATES:
+                self._slates.clear()
+            slate = self._slates[same] = Slate(found)
+        return slate
+
+    def _take(self, members: Mapping[str, _Member]) -> None:
+        at: dict[str, list[_Member]] = {}
+        for member in members.values():
+            at.setdefault(member.spec.name, []).append(member)
+        self._members, self._at = members, at
+        self._everything, self._made_of = Slate(()), ()
+        self._slates = {}
+
+    def _members_for(self, providers: Iterable[Provider]) -> dict[str, _Member]:
         members: dict[str, _Member] = {}
         for provider in providers:
-            name = provider.spec.name
-            if name in members:
-                raise ValueError(f"two providers are named {name!r}; rename one")
-            former = old.get(name)
-            members[name] = former if former and former.provider is provider else _Member(provider)
+            place = provider.spec.account_id
+            if place in members:
+                raise ValueError(f"two accounts are named {place!r}; rename one")
+            former = self._members.get(place)
+            members[place] = (
+                former if former and former.provider is provider else _Member(provider, self._clock)
+            )
         return members
 
 
 class _Member:
-    """A provider in service, with what is counted and remembered about it."""
+    """An account in service, with what is counted and remembered about it."""
 
-    def __init__(self, provider: Provider) -> None:
-        self.provider = provider
+    def __init__(self, provider: Provider, clock: Callable[[], float]) -> None:
+        self.provider, self.spec = provider, provider.spec
+        self.listing = Listing(provider, clock)
         self.leases = 0
         self.retired = False
-        self.known: tuple[ModelCard, ...] = provider.spec.models
-        """The models we know of without asking."""
-        self._asked_at: float | None = None
-        self._asking = asyncio.Lock()
         self._closed = False
 
     async def retire(self) -> None:
@@ -191,35 +234,13 @@ class _Member:
             self._closed = True
             await self.provider.aclose()
 
-    def is_due(self, now: float) -> bool:
-        """Whether its models are to be asked for, before they are known or again."""
-        if self.provider.spec.models:
-            return False
-        return self._asked_at is None or now - self._asked_at >= LISTING_KEPT
+    async def may_have(self, model: str) -> bool:
+        """Whether it has the model; one that cannot say what it has is taken at the caller's word."""
+        if not await self.listing.cards() or model in self.listing.by_id:
+            return True
+        await self.listing.offered()
+        return model in self.listing.by_id
 
-    async def cards(self, clock: Callable[[], float]) -> tuple[ModelCard, ...]:
-        """The models of the row, else those the provider lists, else what was known before."""
-        if self.provider.spec.models:
-            return self.provider.spec.models
-        async with self._asking:
-            if self.is_due(clock()):
-                await self._ask()
-                self._asked_at = clock()
-        return self.known
-
-    async def _ask(self) -> None:
-        facts = {card.id: card for card in known_models(self.provider.spec.name)}
-        try:
-            async with asyncio.timeout(LISTING_TIMEOUT):
-                listed = await self.provider.list_models()
-        except (ProviderError, TimeoutError):
-            self.known = self.known or tuple(facts.values())
-            return
-        cards = tuple(_merged(card, facts.get(card.id)) for card in listed[:MOST_LISTED])
-        if cards != self.known:  # the same object says that nothing changed
-            self.known = cards
-
-
-def _merged(listed: ModelCard, known: ModelCard | None) -> ModelCard:
-    """What the provider says of its model, filled up with what the catalogue knows."""
-    return known.model_copy(update=listed.model_dump(exclude_none=True)) if known else listed
+    def candidate(self, model: str) -> Candidate:
+        """The model of that name here, known or not."""
+        return verbatim(self.spec, self.listing.by_id, model)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+from routing.candidate import Candidate
 from routing.eligibility import doubt, eligible
-from routing.policy import FLOORS, Goal, Ranked, Ranking, Scores
+from routing.health import Block, Cause
+from routing.learning import UNKNOWN_QUALITY
+from routing.policy import FLOORS, Goal, Ranked, Ranking
+
+_CAUSES: Mapping[Cause, str] = {"faults": "it failed several times in a row", "refused": "it refuses us"}
 
 
 def explain(ranking: Ranking) -> list[Ranked]:
@@ -14,21 +22,25 @@ def explain(ranking: Ranking) -> list[Ranked]:
     """
     numbers = [*ranking.ready, *ranking.blocked, *ranking.refused]
     entries, goal = [_entry(ranking, number) for number in numbers], ranking.goal
+    # The best of one is praised for nothing.
+    alone = len(entries) == 1 and entries[0].is_ready
     return [
-        Ranked(
-            entry.candidate,
-            entry.scores,
-            # The best of one is praised for nothing.
-            "the only one"
-            if len(entries) == 1 and entry.is_ready
-            else _reason(entry, place, entries[0], goal),
-            entry.refusal,
-            entry.block,
-            entry.doubt,
-            entry.warm,
+        replace(
+            entry,
+            reason=("the only one" if alone else _reason(entry, place, entries[0], goal))
+            + _past(entry, ranking),
         )
         for place, entry in enumerate(entries, 1)
     ]
+
+
+def _past(entry: Ranked, ranking: Ranking) -> str:
+    """What is to be said besides of one that may be asked again after a rest."""
+    vitals = ranking.snapshot.of(entry.candidate.key)
+    if not entry.is_ready or not vitals.tripped:
+        return ""
+    told = f" ({vitals.words})" if vitals.words else ""
+    return f"; it failed lately{told}, so one request at a time tries it again"
 
 
 def _entry(ranking: Ranking, number: int) -> Ranked:
@@ -39,7 +51,7 @@ def _entry(ranking: Ranking, number: int) -> Ranked:
         ranking.scores(number),
         reason="",
         refusal=eligible(candidate, ranking.needs, free_only=ranking.free_only),
-        block=ranking.snapshot.block(candidate.key),
+        block=ranking.snapshot.block(candidate.key, is_free=candidate.is_free),
         doubt=None if in_order else doubt(candidate, ranking.needs),
         warm=ranking.warm is not None and ranking.warm.key == candidate.key,
     )
@@ -49,8 +61,7 @@ def _reason(entry: Ranked, place: int, winner: Ranked, goal: Goal) -> str:
     if entry.refusal is not None:
         return entry.refusal
     if entry.block:
-        told = f" ({entry.block.words})" if entry.block.words else ""
-        return f"left alone for {entry.block.seconds:.0f} s: {entry.block.cause}{told}"
+        return rest(entry.block, entry.candidate.spec.name)
     if goal == "in-order":
         return f"number {place} of the chain"
     if goal == "simple-shuffle":
@@ -59,7 +70,41 @@ def _reason(entry: Ranked, place: int, winner: Ranked, goal: Goal) -> str:
         return _praise(entry, goal)
     if entry.doubt and not winner.doubt:
         return entry.doubt
-    return _comparison(entry.scores, winner, goal)
+    if _is_sibling(entry.candidate, winner.candidate):
+        first = winner.candidate.spec.account
+        return f"the same model at another account: asked when account {first} cannot, or has less left"
+    return _comparison(entry, winner, goal)
+
+
+def _is_sibling(one: Candidate, other: Candidate) -> bool:
+    return (one.kind, one.prices) == (other.kind, other.prices)
+
+
+def in_words(seconds: float) -> str:
+    """A time as people say it: `40 s`, `5 min`, `3.5 h`."""
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def again(block: Block, provider: str) -> str:
+    """When it is asked again."""
+    if block.cause == "disabled":
+        return f"when its key is another one, or `agent-service providers test {provider}` finds it good"
+    return f"in {in_words(block.seconds)}, or when its configuration changes"
+
+
+def rest(block: Block, provider: str) -> str:
+    """Why it is left alone, and for how long."""
+    if block.cause == "disabled":
+        return f"its key was refused ({block.words}); asked again {again(block, provider)}"
+    if block.cause == "cap":
+        return block.words
+    if block.cause == "limit":
+        return f"its owner's limit is reached: {block.words}; asked again in {in_words(block.seconds)}"
+    told = f" ({block.words})" if block.words else ""
+    why = _CAUSES.get(block.cause, block.cause)
+    return f"left alone for {in_words(block.seconds)}: {why}{told}"
 
 
 def _praise(entry: Ranked, goal: Goal) -> str:
@@ -70,7 +115,7 @@ def _praise(entry: Ranked, goal: Goal) -> str:
         "best_quality": f"the highest quality: {scores.quality:.2f}",
         "balanced": f"the best value: {_dollars(scores.expense)} for a good answer, waiting included",
         "least-cost": f"the cheapest: {_dollars(scores.cost)}",
-        "usage-based": "the least used lately",
+        "usage-based": "the least used lately of those with the most allowance left",
     }[goal]
     if entry.warm:
         text += "; its prompt cache is warm"
@@ -78,21 +123,28 @@ def _praise(entry: Ranked, goal: Goal) -> str:
     return f"{text} (none reaches the quality floor of {floor})" if scores.quality < floor else text
 
 
-def _comparison(scores: Scores, winner: Ranked, goal: Goal) -> str:
-    """Why these scores lost against the winner's."""
-    best, name = winner.scores, winner.candidate.name
+def _quality(entry: Ranked) -> str:
+    """Its quality, and where that is no more than a guess."""
+    quality = entry.scores.quality
+    if entry.candidate.card.quality is None and quality == UNKNOWN_QUALITY:
+        return f"not rated, taken for {quality:.2f}"
+    return f"quality {quality:.2f}"
+
+
+def _comparison(entry: Ranked, winner: Ranked, goal: Goal) -> str:
+    """Why it lost against the winner."""
+    scores, best, name = entry.scores, winner.scores, winner.candidate.label
     floor = FLOORS.get(goal, 0.0)
     if goal == "usage-based":
-        return f"used no less lately than {name}"
+        return f"no less used lately than {name}, or with less of its allowance left"
     if scores.quality < floor <= best.quality:
-        return f"quality {scores.quality:.2f} is below {floor}, the floor of {goal}"
+        return f"{_quality(entry)}, below {floor}, the floor of {goal}"
     if goal == "balanced" and scores.expense > best.expense:
-        scarce = ", its scarce free allowance counted" if scores.rent > scores.cost else ""
-        return (
-            f"{_dollars(scores.expense)} for a good answer{scarce} against {_dollars(best.expense)} of {name}"
-        )
+        scarce = " and its scarce free allowance" if scores.rent > scores.cost else ""
+        expense = f"{_dollars(scores.expense)} for a good answer, waiting{scarce} counted,"
+        return f"{expense} against {_dollars(best.expense)} of {name}"
     if goal == "best_quality" and round(scores.quality, 2) < round(best.quality, 2):
-        return f"quality {scores.quality:.2f} against {best.quality:.2f} of {name}"
+        return f"{_quality(entry)} against {best.quality:.2f} of {name}"
     if winner.warm:
         return f"not so much better that {name} should lose its warm prompt cache"
     if goal in ("best_quality", "least-cost") and scores.cost > best.cost:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from routing.affinity import thread_of
 from routing.candidate import Candidate
 from routing.config import RoutingConfig
-from routing.errors import KeyRefused, ProviderError, ProviderNotFound
+from routing.errors import AccountGone, ProviderError, ProviderNotFound
 from routing.experience import Experience
 from routing.exploration import explore
 from routing.fallback import Course, nobody_ready
@@ -31,7 +31,7 @@ from routing.retry_budget import RetryBudget
 from routing.stream import RoutedStream
 from routing.turn import Turn
 from routing.types import ChatCompletion, ChatRequest, RouteDecision, TaskClass
-from routing.usage import BudgetExceeded
+from routing.usage import BudgetExceeded, Prices
 
 __all__ = ["Explanation", "ModelRouter", "RoutedStream"]
 
@@ -126,7 +126,8 @@ class ModelRouter:
     def status(self) -> dict[str, bool]:
         """For each provider, whether it may be asked now, as far as we know."""
         snapshot = self._health.snapshot(self._clock())
-        return {name: snapshot.is_up(name) for name in self._pool.names}
+        accounts = self._pool.accounts.items()
+        return {name: any(snapshot.is_up(each) for each in ids) for name, ids in accounts}
 
     async def reconfigure(self, config: RoutingConfig, providers: Iterable[Provider]) -> None:
         """Take over another configuration; requests in flight end as they began.
@@ -134,10 +135,10 @@ class ModelRouter:
         Providers to be kept are given as the same objects (`ProviderPool.live`). The others start with a
         clean record, and are closed when their last request is done.
         """
-        before = self._pool.names
+        before = {each for ids in self._pool.accounts.values() for each in ids}
         changed = await self._pool.swap(providers)
         self._config = config
-        self._health.forget(changed.intersection(before))  # of new ones we may know from before a restart
+        self._health.forget(changed & before)  # of new ones we may know from before a restart
 
     async def _plan(self, request: ChatRequest) -> _Plan:
         config, now = self._config, self._clock()
@@ -173,12 +174,15 @@ class ModelRouter:
             random=self._random,
         )
         while self._clock() < deadline and (candidate := course.next()):
-            if (claim := self._health.claim(candidate.key)) == "closed":
+            if (claim := self._health.claim(candidate.key, self._clock())) == "closed":
                 continue
             try:
                 return await self._attempt(plan, candidate, course, deadline, ask, probe=claim == "probe")
             except BudgetExceeded as broke:
                 course.run_out_of_money(candidate, broke)
+                if broke.spent:
+                    wait = broke.retry_after or 0.0
+                    self._health.capped(candidate.spec.account_id, self._clock(), wait, str(broke))
                 continue
             except ProviderError as error:
                 failure = error
@@ -198,7 +202,7 @@ class ModelRouter:
         ranking = plan.ranking
         if not ranking.ready:
             waiting = [ranking.slate.candidates[number] for number in ranking.blocked]
-            blocks = [(each, ranking.snapshot.block(each.key)) for each in waiting]
+            blocks = [(each, ranking.snapshot.block(each.key, is_free=each.is_free)) for each in waiting]
             return [each for each, block in blocks if block and block.cause == "faults"]
         candidates = ranking.candidates
         if plan.is_open:
@@ -215,19 +219,21 @@ class ModelRouter:
             if probe:
                 resources.callback(self._health.release, candidate.key)
             try:
-                provider = await resources.enter_async_context(self._pool.lease(candidate.spec.name))
+                provider = await resources.enter_async_context(self._pool.lease(candidate.spec.account_id))
             except ProviderNotFound as gone:
-                raise KeyRefused(candidate.spec.name, f"{gone} It was removed just now.") from gone
+                raise AccountGone(candidate.spec.name, f"{gone} It was removed just now.") from gone
             spec, body = provider.spec, plan.request.body
             ignored = ignored_fields(spec, candidate.card, body)
             passing, dropped = forwarded(body, spec.unsupported | ignored if ignored else spec.unsupported)
             task = plan.ranking.task
-            failed, prices = tuple(course.failed), candidate.prices
-            decision = RouteDecision(*candidate.key, failed, dropped, *prices, task=task)
+            failed, prices = tuple(course.failed), Prices.of(candidate).as_tuple()
+            account = candidate.spec.account
+            decision = RouteDecision(*candidate.kind, failed, dropped, *prices, task=task, account=account)
             now, left = asyncio.get_running_loop().time(), deadline - self._clock()
             begin_by = now + (left / 2 if course.others_left else left)
             prompt = plan.ranking.needs.prompt_tokens
             self._health.used(candidate.key, self._clock(), prompt)
+            resources.callback(self._health.ended, candidate.key)
             metered = self._metered(provider, candidate, plan)
             turn = Turn(
                 metered,

@@ -8,15 +8,16 @@ replaced, never altered, so that a ranking can be explained later by the numbers
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
 from routing.candidate import Candidate
 from routing.eligibility import doubt, eligible
-from routing.health import BLANK, WHOLE_ACCOUNT, HealthSnapshot, Vitals
+from routing.health import BLANK, PAID_MODELS, WHOLE_ACCOUNT, HealthSnapshot, Key, Vitals
 from routing.learning import NO_BELIEFS, Beliefs
 from routing.needs import Needs
+from routing.siblings import Siblings
 from routing.types import TaskClass
 
 UNKNOWN_TTFT = 1.5
@@ -51,8 +52,10 @@ class Qualities:
     beliefs: Beliefs
     values: list[float]
     """Expected, 0..1."""
+    proven: list[float]
+    """The same, as far as it is more than luck."""
     steps: list[float]
-    """Negated and in hundredths: ratings are not exact to the third digit, so neighbours are equals."""
+    """That negated and in hundredths: ratings are not exact to the third digit, so neighbours are equals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,10 @@ class Paces:
     """Expected seconds for each token."""
     trust: list[float]
     """Expected success rate."""
+    vitals: Sequence[Vitals | None]
+    """What that was worked out from."""
+    moment: float
+    """And as of when."""
 
 
 class Slate:
@@ -74,9 +81,10 @@ class Slate:
         self.candidates = tuple({each.key: each for each in candidates}.values())
         self.keys = [each.key for each in self.candidates]
         self.numbers = {key: number for number, key in enumerate(self.keys)}
-        self.of_provider: dict[str, list[int]] = defaultdict(list)
-        for number, (provider, _) in enumerate(self.keys):
-            self.of_provider[provider].append(number)
+        self.of_account: dict[str, list[int]] = defaultdict(list)
+        for number, (account_id, _) in enumerate(self.keys):
+            self.of_account[account_id].append(number)
+        self.siblings = Siblings(self.candidates)
         cards = [each.card for each in self.candidates]
         prices = [_known(each.prices, UNKNOWN_PRICES) for each in self.candidates]
         self.prompt_price = [prompt / 1e6 for prompt, _ in prices]
@@ -86,14 +94,12 @@ class Slate:
         self.least_window = min(self.windows, default=inf)
         self.least_max_output = min(self.max_outputs, default=inf)
         self.scarcity = [USUAL_SCARCITY if each.is_metered else 0.0 for each in self.candidates]
-        self._priors = [card.quality for card in cards]
+        self.ratings = [card.quality for card in cards]
         self._usual_pace = [_usual_pace(each) for each in self.candidates]
         self._by_name = sorted(range(len(self.keys)), key=self.keys.__getitem__)
         self._fits: dict[tuple[bool, ...], Fit] = {}
         self._qualities: dict[TaskClass, Qualities] = {}
-        self._vitals: list[Vitals | None] = []
-        self._moment = -1.0
-        self._paces = Paces([], [], [])
+        self._paces = Paces([], [], [], [], -1.0)
 
     def __len__(self) -> int:
         return len(self.candidates)
@@ -110,9 +116,10 @@ class Slate:
         """How good each candidate is at such tasks."""
         known = self._qualities.get(task)
         if known is None or known.beliefs is not beliefs:
-            priors = zip(self.keys, self._priors, strict=True)
-            values = [beliefs.quality(task, key, prior) for key, prior in priors]
-            known = Qualities(beliefs, values, [-round(value, 2) for value in values])
+            rated = [*zip((each.kind for each in self.candidates), self.ratings, strict=True)]
+            values = [beliefs.quality(task, key, prior) for key, prior in rated]
+            proven = [beliefs.proven(task, key, prior) for key, prior in rated]
+            known = Qualities(beliefs, values, proven, [-round(value, 2) for value in proven])
             self._qualities[task] = known
         return known
 
@@ -120,28 +127,48 @@ class Slate:
         """How fast each candidate is, measured where it was, else by its card, else as usual."""
         vitals = list(map(snapshot.records.get, self.keys))
         moment = snapshot.now // FRESH * FRESH
-        if moment != self._moment:
-            self._paces = Paces(*([0.0] * len(self) for _ in range(3)))
+        if moment != self._paces.moment:
+            waits, per_token, trust = ([0.0] * len(self) for _ in range(3))
+            self._paces = Paces(waits, per_token, trust, vitals, moment)
             stale: Iterable[int] = range(len(self))
         else:
-            stale = [
-                n for n, (new, old) in enumerate(zip(vitals, self._vitals, strict=True)) if new is not old
-            ]
+            pairs = zip(vitals, self._paces.vitals, strict=True)
+            stale = [n for n, (new, old) in enumerate(pairs) if new is not old]
         if stale:
             self._paces = self._paced(vitals, stale, moment)
-        self._vitals, self._moment = vitals, moment
         return self._paces
+
+    def lefts(self, snapshot: HealthSnapshot) -> Mapping[int, float]:
+        """The shares of their allowances that are left, by number, as far as they are known."""
+        found: dict[int, float] = {}
+
+        def told(numbers: Iterable[int], left: float) -> None:
+            for number in numbers:
+                found[number] = min(left, found.get(number, 1.0))
+
+        for key, allowance in snapshot.allowances.items():
+            if allowance.until > snapshot.now:
+                told(self._at(key), allowance.left)
+        for account_id, room in snapshot.rooms.items():
+            told(self.of_account.get(account_id, ()), room.left)
+        return found
 
     def blocked(self, snapshot: HealthSnapshot) -> set[int]:
         """Who is left alone just now."""
         found: set[int] = set()
         for key in snapshot.troubled:
-            if key[1] == WHOLE_ACCOUNT:
-                numbers: Sequence[int] = self.of_provider.get(key[0], ())
-            else:
-                numbers = (self.numbers[key],) if key in self.numbers else ()
-            found.update(number for number in numbers if snapshot.block(self.keys[number]))
+            found.update(
+                number
+                for number in self._at(key)
+                if snapshot.block(self.keys[number], is_free=self.candidates[number].is_free)
+            )
         return found
+
+    def _at(self, key: Key) -> Sequence[int]:
+        """The numbers that a key stands for: of one model, or of all of an account."""
+        if key[1] in (WHOLE_ACCOUNT, PAID_MODELS):
+            return self.of_account.get(key[0], ())
+        return (self.numbers[key],) if key in self.numbers else ()
 
     def _fitted(self, features: Needs, *, free_only: bool) -> Fit:
         sure: list[int] = []
@@ -164,7 +191,7 @@ class Slate:
             trusted = max(known.trust(moment), LEAST_CHANCE)
             wait, each = known.pace(moment, *self._usual_pace[number])
             waits[number], per_token[number], trust[number] = wait / trusted, each / trusted, trusted
-        return Paces(waits, per_token, trust)
+        return Paces(waits, per_token, trust, vitals, moment)
 
 
 def _known(prices: tuple[float | None, float | None], usual: tuple[float, float]) -> tuple[float, float]:

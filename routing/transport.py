@@ -15,7 +15,8 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Iterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import aiohttp
 import httpx
@@ -23,7 +24,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from httpx_aiohttp import AiohttpTransport
 
-from routing.errors import ProviderTimeout, ProviderUnavailable
+from routing.errors import ProviderTimeout, ProviderUnavailable, ProviderUnreachable
 
 CONNECT_SECONDS = 5.0
 """Name look-up, TCP and TLS together."""
@@ -50,7 +51,7 @@ def open_client(*, public_only: bool = False) -> httpx.AsyncClient:
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
     transport = AiohttpTransport(verify=_tls(), trust_env=False, client=session)
-    return httpx.AsyncClient(
+    return _Client(
         transport=_PublicTransport(transport) if public_only else transport,
         headers={"Accept-Encoding": "identity", "User-Agent": "agent-service"},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
@@ -58,6 +59,23 @@ def open_client(*, public_only: bool = False) -> httpx.AsyncClient:
         follow_redirects=False,
         trust_env=False,
     )
+
+
+class _Client(httpx.AsyncClient):
+    """httpx's client without what is switched off here anyway: authentication, redirects, cookies and hooks.
+
+    To look for them and find nothing takes as long as to write the request.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, **options: Any) -> None:
+        super().__init__(transport=transport, **options)
+        self._wire = transport
+
+    async def send(self, request: httpx.Request, *, stream: bool = False, **_: Any) -> httpx.Response:
+        response = await self._wire.handle_async_request(request)
+        if not stream:
+            await response.aread()
+        return response
 
 
 @functools.cache
@@ -69,25 +87,70 @@ def _tls() -> ssl.SSLContext:
 class Patience:
     """How long an exchange may still keep us waiting: until its deadline, and for so long without content.
 
-    Only time spent waiting counts, so a slow reader of ours is not held against the provider.
+    Only time spent waiting counts, so a slow reader of ours is not held against the provider. A context
+    manager: one timer serves all waits within it, because a timer for each would cost a stream more than
+    all that is done with its pieces.
     """
 
     def __init__(self, deadline: float, silence: float) -> None:
+        self._loop = asyncio.get_running_loop()
         self._deadline, self._left = deadline, silence
+        self._alarm: asyncio.TimerHandle | None = None
+        self._limit = 0.0
+        self._waiting: asyncio.Task[Any] | None = None
+        self._is_over = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
 
     async def wait(self, work: Awaitable[T]) -> T:
         """The result of `work`. Raises TimeoutError when patience ends first."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
+        task = asyncio.current_task()
+        assert task is not None
+        began, cancelled = self._loop.time(), task.cancelling()
+        self._limit = min(self._deadline, began + self._left)
+        self._waiting = task
+        if self._alarm is None or self._alarm.when() > self._limit:
+            self._set(self._limit)
         try:
-            async with asyncio.timeout_at(min(self._deadline, began + self._left)):
-                return await work
+            return await work
+        except asyncio.CancelledError:
+            # As in asyncio.timeout: it may be that somebody else cancelled us, too.
+            if self._is_over and task.cancelling() - 1 <= cancelled:
+                raise TimeoutError from None
+            raise
         finally:
-            self._left -= clock() - began
+            self._waiting = None
+            if self._is_over:
+                self._is_over = False
+                task.uncancel()
+            self._left -= self._loop.time() - began
 
     def renew(self, silence: float) -> None:
         """Content came: from now on wait `silence` seconds for more."""
         self._left = silence
+
+    def _set(self, when: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        """Patience is over, unless it was renewed since the alarm was set."""
+        self._alarm = None
+        if self._waiting is None:
+            return
+        if self._loop.time() < self._limit:
+            self._set(self._limit)
+        else:
+            self._is_over = True
+            self._waiting.cancel()
 
 
 async def pieces(response: httpx.Response, patience: Patience) -> AsyncGenerator[bytes, None]:
@@ -99,7 +162,9 @@ async def pieces(response: httpx.Response, patience: Patience) -> AsyncGenerator
     if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
         raise ValueError(f"its answer is packed as {encoding[:20]!r}, which was not asked for")
     total = 0
-    body = response.aiter_raw().__aiter__()
+    stream = response.stream
+    assert isinstance(stream, httpx.AsyncByteStream)
+    body = aiter(stream)  # `aiter_raw` would count and cut what has the right size already
     while (piece := await patience.wait(anext(body, None))) is not None:
         total += len(piece)
         if total > MAX_ANSWER_BYTES:
@@ -133,7 +198,7 @@ def faults_of(provider: str) -> Iterator[None]:
             raise ProviderTimeout(provider, f"{provider} could not be reached in time") from None
         if isinstance(error.__cause__, aiohttp.ServerDisconnectedError):
             raise ProviderUnavailable(provider, f"{provider} dropped the connection") from None
-        raise ProviderUnavailable(provider, f"{provider} could not be reached") from None
+        raise ProviderUnreachable(provider, f"{provider} could not be reached") from None
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, aiohttp.ClientError, OSError) as error:
         kind = type(error).__name__
         raise ProviderUnavailable(provider, f"the connection to {provider} failed ({kind})") from None

@@ -25,6 +25,8 @@ class ToolCall(TypedDict):
     id: str
     type: Literal["function"]
     function: FunctionCall
+    extra_content: NotRequired[dict[str, Any]]
+    """The model's signature (`routing.signatures`)."""
 
 
 class ChatMessage(TypedDict):
@@ -33,6 +35,11 @@ class ChatMessage(TypedDict):
     name: NotRequired[str]
     tool_calls: NotRequired[list[ToolCall]]
     tool_call_id: NotRequired[str]
+    extra_content: NotRequired[dict[str, Any]]
+    """The model's signature (`routing.signatures`)."""
+    reasoning_content: NotRequired[str]
+    """What the model thought, where it wants to be told again; likewise in OpenRouter's form."""
+    reasoning_details: NotRequired[list[dict[str, Any]]]
 
 
 class Usage(TypedDict):
@@ -89,8 +96,13 @@ class RouteDecision:
     input_price: float | None = None
     """US dollars per million prompt tokens; None = unknown. Likewise for the answer."""
     output_price: float | None = None
+    cached_input_price: float | None = None
+    """Of prompt tokens that were read from a cache; None = as any other. Likewise of those written to one."""
+    cache_write_price: float | None = None
     task: TaskClass = "chat"
     """The kind of request it was, for reporting what became of the answer."""
+    account: str = "default"
+    """Which of our accounts at the provider was asked."""
 
     @property
     def name(self) -> str:
@@ -100,12 +112,6 @@ class RouteDecision:
     @property
     def attempts(self) -> int:
         return len(self.failed) + 1
-
-    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """US dollars at list prices; None when a price is not known."""
-        if self.input_price is None or self.output_price is None:
-            return None
-        return (prompt_tokens * self.input_price + completion_tokens * self.output_price) / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,8 @@ class ChatChunk:
     """The JSON text as the provider sent it, to be forwarded."""
     data: dict[str, Any]
     """The same, decoded: an OpenAI chat completion chunk."""
+    more: bool = False
+    """Whether the next one is here already, so that both can be passed on at once."""
 
     @property
     def delta(self) -> dict[str, Any]:

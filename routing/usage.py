@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from routing.candidate import Candidate
+from routing.config import ProviderSpec
 from routing.errors import RoutingError
 from routing.slate import UNKNOWN_PRICES
-from routing.types import Payer, Usage
+from routing.types import Payer, RouteDecision, Usage
 
 CallOutcome = Literal[
     "ok",
@@ -31,10 +32,19 @@ CallOutcome = Literal[
 class BudgetExceeded(RoutingError):
     """A budget does not allow the call, or the rest of it. The message names the budget and what to do."""
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        retry_after: float | None = None,
+        *,
+        account_id: str | None = None,
+        spent: bool = False,
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         """Seconds until the budget is renewed; None = it is not by itself."""
+        self.account_id, self.spent = account_id, spent
+        """The account whose cap it is (None = a budget for all of them), and whether that is used up."""
         self.usage: Usage | None = None
         """Of a stream that was stopped: what was counted so far, estimated unless the provider told."""
 
@@ -49,6 +59,8 @@ class Tokens:
     """Those of reasoning among them."""
     cached: int = 0
     reasoning: int = 0
+    cache_written: int = 0
+    """Prompt tokens that were written to a cache, where that has a price of its own."""
 
     @classmethod
     def of(cls, usage: Mapping[str, Any]) -> Tokens:
@@ -61,6 +73,7 @@ class Tokens:
             # DeepSeek tells what its cache gave beside the details, not in them.
             _count(usage.get("prompt_cache_hit_tokens") if cached is None else cached),
             _count(written.get("reasoning_tokens")) if isinstance(written, Mapping) else 0,
+            _count(read.get("cache_write_tokens")) if isinstance(read, Mapping) else 0,
         )
 
     def as_usage(self) -> Usage:
@@ -80,28 +93,44 @@ class Prices:
     completion: float | None
     cached: float | None = None
     """None = as any prompt token."""
+    cache_written: float | None = None
+    """None = as any prompt token."""
 
     @classmethod
     def of(cls, candidate: Candidate) -> Prices:
         """What the model costs; nothing where it is free."""
         prompt, completion = candidate.prices
-        return cls(prompt, completion, 0.0 if candidate.is_free else candidate.card.cached_input_price)
+        if candidate.is_free:
+            return cls(prompt, completion, 0.0, 0.0)
+        return cls(prompt, completion, candidate.card.cached_input_price, candidate.card.cache_write_price)
+
+    @classmethod
+    def told(cls, decision: RouteDecision) -> Prices:
+        """Those of the model that gave an answer."""
+        further = (decision.cached_input_price, decision.cache_write_price)
+        return cls(decision.input_price, decision.output_price, *further)
+
+    def as_tuple(self) -> tuple[float | None, float | None, float | None, float | None]:
+        """In the order of the fields here, which is that of `RouteDecision`."""
+        return self.prompt, self.completion, self.cached, self.cache_written
 
     @property
     def assumed(self) -> Prices:
         """With usual prices in the place of unknown ones: money must not leak where no price is known."""
         prompt = UNKNOWN_PRICES[0] if self.prompt is None else self.prompt
         completion = UNKNOWN_PRICES[1] if self.completion is None else self.completion
-        return Prices(prompt, completion, self.cached)
+        return Prices(prompt, completion, self.cached, self.cache_written)
 
     def cost(self, tokens: Tokens) -> float | None:
-        """US dollars for these; None when a price is not known."""
+        """US dollars for these; None when a price is not known. Reasoning is part of the answer."""
         if self.prompt is None or self.completion is None:
             return None
-        cached = min(tokens.cached, tokens.prompt)
-        read = self.prompt if self.cached is None else self.cached
-        fresh = tokens.prompt - cached
-        return (fresh * self.prompt + cached * read + tokens.completion * self.completion) / 1e6
+        read = min(tokens.cached, tokens.prompt)
+        written = min(tokens.cache_written, tokens.prompt - read)
+        usd = (tokens.prompt - read - written) * self.prompt + tokens.completion * self.completion
+        usd += read * (self.prompt if self.cached is None else self.cached)
+        usd += written * (self.prompt if self.cache_written is None else self.cache_written)
+        return usd / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +169,11 @@ class UsageSink(Protocol):
 class Budgets(Protocol):
     """What may be spent."""
 
-    async def reserve(self, call_id: str, payer: Payer, usd: float, seconds: float) -> None:
-        """Set so much aside for a call that takes so long at most; called again, it is changed to that.
+    async def reserve(
+        self, call_id: str, payer: Payer, usd: float, seconds: float, spec: ProviderSpec
+    ) -> None:
+        """Set so much aside for a call at this account, of so many seconds at most; called again, it is
+        changed to that. Counts against the account's cap, too.
 
         It is given back by the call's record, or by itself when the time is over. Raises BudgetExceeded;
         then nothing changes.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anthropic.types as claude
@@ -46,7 +46,9 @@ class Dialect:
     error: Callable[[str, str], Any]
     """The body of an error, from its kind and its message."""
     listing: tuple[str, Any]
-    """Where the models are listed, and a list of one model `m`."""
+    """Where the models are listed, and a list of one model `m`; empty if nowhere."""
+    is_openai: bool = False
+    """Whether it is OpenAI's own form: then nothing is translated."""
 
     def spec(self, upstream: WireUpstream, **fields: Any) -> ProviderSpec:
         fields = {"name": "acme", "api_key": KEY, "base_url": upstream.origin + self.base_path, **fields}
@@ -222,6 +224,7 @@ class _CohereRequest(BaseModel):
     seed: int | None = None
     p: float | None = None
     stop_sequences: list[str] | None = None
+    thinking: cohere.Thinking | None = None
 
 
 def _judge_cohere(body: dict[str, Any]) -> None:
@@ -485,8 +488,19 @@ AZURE = Dialect(
     _openai_answer,
     lambda kind, message: {"error": {"message": message, "type": kind, "code": kind}},
     ("", None),
+    is_openai=True,
+)
+
+OPENAI = replace(
+    AZURE,
+    protocol="openai-chat",
+    base_path="/v1",
+    listing=("/v1/models", {"object": "list", "data": [{"id": "m", "context_length": 1000}]}),
+)
+VERTEX = replace(
+    GEMINI, protocol="vertex-ai", base_path="/v1/projects/p/locations/europe-west4", listing=("", None)
 )
 
 CHUNK = TypeAdapter(openai_chat.ChatCompletionChunk)
 COMPLETION = TypeAdapter(openai_chat.ChatCompletion)
-DIALECTS = {each.protocol: each for each in (ANTHROPIC, COHERE, GEMINI, AZURE)}
+DIALECTS = {each.protocol: each for each in (ANTHROPIC, COHERE, GEMINI, VERTEX, OPENAI, AZURE)}

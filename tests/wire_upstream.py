@@ -76,6 +76,9 @@ class WireUpstream(ScriptedUpstream):
     paths: list[str] = field(default_factory=list, init=False)
     """Path and query of all that was asked."""
 
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._page(request)
+
     async def _models(self, request: web.Request) -> web.StreamResponse:
         return await self._page(request)
 

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr
 
 from agent_service.agent.contract import Documented
-from agent_service.keys.account import ACCOUNT_PATTERN, DEFAULT_ACCOUNT, NAME_PATTERN, AccountOptions
+from agent_service.keys.account import ACCOUNT_PATTERN, NAME_PATTERN, AccountOptions
 from agent_service.keys.address import MAX_ADDRESS
 from agent_service.keys.directory import Saved
 from agent_service.keys.trial import Trial
 from agent_service.keys.vault import Rotation
 from agent_service.keys.views import AccountView, ProviderView, Source
-from routing.config import Protocol
+from routing.config import DEFAULT_ACCOUNT, Protocol
+from routing.terms import Terms, sources
 
 AccountName = Annotated[str, Field(pattern=ACCOUNT_PATTERN)]
 _OPTIONS = {*AccountOptions.model_fields}
@@ -25,7 +26,7 @@ def _card(value: Any) -> Any:
 
 
 class _Body(Documented):
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class Model(_Body):
@@ -62,12 +63,14 @@ class AccountChange(_Body):
         None
     )
     """Rows, or names alone; null = those of the catalogue, or whatever the provider lists."""
+    tier: Literal["free", "trial", "paid", "local"] | None = None
+    """What using it costs; null = as the catalogue says. `paid`: its models cost what they list."""
     enabled: bool = True
     """False keeps it, and does not use it."""
     allow_private: bool = False
     """Lets `base_url` be http, and on this machine or its network."""
-    cap_usd_per_day: Annotated[float | None, Field(gt=0)] = None
-    """The most that may be spent in a day (UTC), in US dollars."""
+    cap_usd_per_day: Annotated[float | None, Field(ge=0)] = None
+    """The most that may be spent in a day (UTC), in US dollars; 0 = only its free models are asked."""
     verify: bool = True
     """Ask the provider first; a key that it refuses is not stored."""
 
@@ -118,7 +121,9 @@ class Account(Documented):
     base_url: str | None
     """Its own address; null = the catalogue's."""
     in_use: bool
-    """Whether requests go to it. Where a provider has several accounts, the first usable one is used."""
+    """Whether requests go to it. Of several accounts, the one that works and has the most left is asked."""
+    rests: str | None
+    """Why nothing of it is asked just now, or nothing that costs; null = it may be, or is not in use."""
     enabled: bool
     """False = kept, not used."""
     models: list[str] | None
@@ -138,6 +143,52 @@ class Account(Documented):
         return cls.model_validate({**_fields(view), "updated_at": changed})
 
 
+class FreeLimit(Documented):
+    """One limit of free use."""
+
+    words: str
+    """For people: `20 requests per minute (free models)`."""
+    source: str
+    """Who says so, and when."""
+    note: str | None
+    """What is doubtful about it."""
+
+
+class ProviderTerms(Documented):
+    """On what terms a provider serves, as far as it is known; dated facts, not learned ones."""
+
+    limits: list[FreeLimit]
+    """Of free use; several may disagree where their sources do."""
+    credit: str | None
+    """What a new account is given once."""
+    credit_source: str | None
+    """Who says so, and when."""
+    training: str | None
+    """Whether models are trained on prompts, or prompts are kept."""
+    restriction: str | None
+    """What it must not be used for."""
+    signup: str | None
+    """What an account takes, besides an address."""
+    signup_url: str | None
+    """Where to get one."""
+
+    @classmethod
+    def of(cls, terms: Terms) -> Self:
+        names, credit = sources(), terms.credit
+        limits = [
+            FreeLimit(words=each.words, source=names[each.source], note=each.note) for each in terms.limits
+        ]
+        return cls(
+            limits=limits,
+            credit=credit.words if credit else None,
+            credit_source=names[credit.source] if credit else None,
+            training=terms.training,
+            restriction=terms.restriction,
+            signup=terms.signup,
+            signup_url=terms.signup_url,
+        )
+
+
 class Provider(Documented):
     """A provider and its accounts."""
 
@@ -153,12 +204,19 @@ class Provider(Documented):
     """Whether it may be asked now, as far as is known; null = it has no account in use."""
     retired: str | None
     """Since when it is no more."""
+    note: str | None
+    """What there is to know besides."""
+    terms: ProviderTerms
+    """On what terms it serves."""
     accounts: list[Account]
     """Those of the configuration or environment first."""
 
     @classmethod
     def of(cls, view: ProviderView) -> Self:
-        return cls.model_validate({**_fields(view), "accounts": [Account.of(each) for each in view.accounts]})
+        accounts = [Account.of(each) for each in view.accounts]
+        return cls.model_validate(
+            {**_fields(view), "terms": ProviderTerms.of(view.terms), "accounts": accounts}
+        )
 
 
 class ProviderList(Documented):

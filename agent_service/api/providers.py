@@ -24,8 +24,10 @@ from agent_service.api.provider_schemas import (
     TestResult,
 )
 from agent_service.api.services import PrincipalOf, ServicesOf
-from agent_service.keys.account import ACCOUNT_PATTERN, DEFAULT_ACCOUNT, Account
+from agent_service.api.validation import only_known_parameters
+from agent_service.keys.account import ACCOUNT_PATTERN, Account
 from agent_service.keys.account import NAME_PATTERN as PROVIDER_PATTERN
+from routing.config import DEFAULT_ACCOUNT
 
 
 def _admin(principal: PrincipalOf) -> None:
@@ -34,7 +36,11 @@ def _admin(principal: PrincipalOf) -> None:
         raise HTTPException(403, "This needs an admin key.")
 
 
-router = APIRouter(route_class=StrictJsonRoute, dependencies=[Depends(_admin)], tags=["admin"])
+router = APIRouter(
+    route_class=StrictJsonRoute,
+    dependencies=[Depends(_admin), Depends(only_known_parameters)],
+    tags=["admin"],
+)
 
 ProviderName = Annotated[str, Path(max_length=64, pattern=PROVIDER_PATTERN)]
 AccountPath = Annotated[str, Path(max_length=64, pattern=ACCOUNT_PATTERN)]

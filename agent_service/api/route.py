@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from agent_service.agent.contract import Documented
 from agent_service.api.documentation import errors
 from agent_service.api.services import ServicesOf
+from agent_service.api.validation import only_known_parameters
 from routing.policy import Goal, Ranked
 from routing.router import Explanation
 from routing.types import ChatRequest, Quality, TaskClass
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(only_known_parameters)])
 
 MOST_TASK = 20_000
 """Characters of a task: servers take no longer addresses."""
@@ -30,6 +31,8 @@ class RouteCandidate(Documented):
     """Its name in the configuration."""
     model: str
     """The provider's own name for it."""
+    account: str
+    """Which of our accounts at the provider."""
     ready: bool
     """Whether it would be asked at all now."""
     reason: str
@@ -63,6 +66,7 @@ class RouteCandidate(Documented):
             place=place,
             provider=candidate.spec.name,
             model=candidate.card.id,
+            account=candidate.spec.account,
             ready=entry.is_ready,
             reason=entry.reason,
             quality=round(scores.quality, 3),

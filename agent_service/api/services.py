@@ -24,12 +24,14 @@ class Services:
     accounts: ProviderAccounts
 
 
-def _services(request: Request) -> Services:
+# Asynchronous although they wait for nothing: FastAPI hands plain functions to a thread, which costs more
+# than the whole choice of a model.
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-def _principal(request: Request) -> Principal:
+async def _principal(request: Request) -> Principal:
     principal: Principal = request.state.principal
     return principal
 

@@ -6,16 +6,17 @@ from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Self
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from agent_service.agent.contract import Documented
 from agent_service.agent.errors import InvalidRequest
 from agent_service.api.documentation import errors
 from agent_service.api.errors import error_answer
 from agent_service.api.services import PrincipalOf, ServicesOf
+from agent_service.api.validation import only_known_parameters
 from checkpoints.usage import Grouping, UsageGroup, UsageSum
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(only_known_parameters)])
 
 USUAL_DAYS = 30
 """Days that are reported on where the request names none."""
@@ -53,7 +54,8 @@ class UsageEntry(UsageNumbers):
     """The calls of one day, provider, model or thread."""
 
     name: str | None
-    """The day (UTC), the provider, `provider/model`, or the thread; null = calls without a thread."""
+    """The day (UTC), the provider, `provider/account`, `provider/model`, or the thread; null = calls without
+    a thread."""
 
     @classmethod
     def of(cls, group: UsageGroup) -> Self:
@@ -103,10 +105,17 @@ class UsageReport(Documented):
 async def usage(
     services: ServicesOf,
     principal: PrincipalOf,
-    first: Annotated[date | None, Query(alias="from")] = None,
-    last: Annotated[date | None, Query(alias="to")] = None,
-    by: Grouping = "day",
-    everybody: Annotated[bool, Query(alias="all")] = False,
+    first: Annotated[
+        date | None,
+        Query(alias="from", description="The first day (UTC); 29 days before the last one if omitted."),
+    ] = None,
+    last: Annotated[
+        date | None, Query(alias="to", description="The last day (UTC); today if omitted.")
+    ] = None,
+    by: Annotated[Grouping, Query(description="What to add up.")] = "day",
+    everybody: Annotated[
+        bool, Query(alias="all", description="Everybody's calls; needs an admin key.")
+    ] = False,
 ) -> UsageReport | Response:
     """The caller's calls between two days (UTC), both included; an admin may ask for everybody's (`all`)."""
     if everybody and not principal.admin:

@@ -68,7 +68,8 @@ class _Dialogue:
                 return False
             account["allow_private"] = self._may_be_private(account["base_url"])
         if known["accounts"]:
-            account["account"] = self._asked("Account (Enter for `default`)") or "default"
+            what = "Account, a project, organisation or paid tier of its own (Enter for `default`)"
+            account["account"] = self._asked(what) or "default"
         return self._with_key(account, needed=known["tier"] != "local")
 
     def _may_be_private(self, address: str) -> bool:

@@ -57,8 +57,9 @@ def show_provider(start: Start, name: str, *, as_json: bool) -> None:
     terminal.line((provider["display_name"], "bold"), (f"  {provider['name']}", "dim"))
     terminal.line(("  tier     ", "dim"), provider["tier"] or "not known")
     terminal.line(("  address  ", "dim"), provider["base_url"] or "not known")
-    if provider["retired"]:
-        terminal.line(("  retired  ", "dim"), provider["retired"])
+    for title in ("retired", "note"):
+        if provider[title]:
+            terminal.line((f"  {title:<9}", "dim"), provider[title])
     if not provider["accounts"]:
         terminal.line(("  account  ", "dim"), f"none; {command_name()} providers add {name} adds one")
     for account in provider["accounts"]:
@@ -67,6 +68,8 @@ def show_provider(start: Start, name: str, *, as_json: bool) -> None:
         )
         for title, value in _details(account):
             terminal.line((f"    {title:<9}", "dim"), value)
+    for title, value, origin in _terms(provider["terms"]):
+        terminal.line((f"  {title:<9}", "dim"), value, (f"  {origin}" if origin else "", "dim"))
 
 
 def add_account(start: Start, name: str, account: Json, *, key_from_stdin: bool, keyless: bool) -> int:
@@ -198,8 +201,8 @@ def _state(provider: Json, account: Json) -> tuple[str, str]:
     if not account["enabled"]:
         return "disabled", "dim"
     if not account["in_use"]:
-        return provider["retired"] or "in reserve: another account is used", "dim"
-    return ("ready", "green") if provider["healthy"] else ("down or refused just now", "yellow")
+        return provider["retired"] or "not used: the configuration has an account of this name", "dim"
+    return (account["rests"], "yellow") if account["rests"] else ("ready", "green")
 
 
 def _details(account: Json) -> list[tuple[str, str]]:
@@ -213,9 +216,27 @@ def _details(account: Json) -> list[tuple[str, str]]:
         details.append(("address", f"{account['base_url']}{private}"))
     if account["models"]:
         details.append(("models", ", ".join(account["models"])))
-    if account["cap_usd_per_day"]:
+    if account["cap_usd_per_day"] is not None:
         details.append(("cap", f"{account['cap_usd_per_day']:g} US dollars a day"))
     return details
+
+
+def _terms(terms: Json) -> list[tuple[str, str, str]]:
+    """On what terms a provider serves: title, value and who says so."""
+    found = []
+    for number, limit in enumerate(terms["limits"]):
+        note = f"; {limit['note']}" if limit["note"] else ""
+        found.append(("limits" if number == 0 else "", f"{limit['words']}{note}", limit["source"]))
+    if terms["credit"]:
+        found.append(("credit", terms["credit"], terms["credit_source"]))
+    named = (
+        ("prompts", "training"),
+        ("forbids", "restriction"),
+        ("account", "signup"),
+        ("sign up", "signup_url"),
+    )
+    found += [(title, terms[name], "") for title, name in named if terms[name]]
+    return found
 
 
 def _tell_saved(terminal: Terminal, saved: Json, account: str) -> None:

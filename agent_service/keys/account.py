@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
@@ -14,22 +15,15 @@ from agent_service.config_file import ConfigError
 from agent_service.keys.address import checked_address
 from agent_service.keys.errors import AccountInvalid
 from agent_service.provider_settings import KEYLESS, ProviderSettings, configured_specs
-from routing.catalogue import known_providers
-from routing.config import ModelCard, Protocol, ProviderSpec
+from routing.catalogue import known_providers, retired
+from routing.config import DEFAULT_ACCOUNT, ModelCard, Protocol, ProviderSpec
 
-DEFAULT_ACCOUNT = "default"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
 ACCOUNT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$"
 MAX_KEY = 8192
 """Characters; signed tokens are the longest."""
 _SHORTEST_SHOWN = 12
 """The last four characters of a shorter key would be too much of it."""
-_RETIRED: Mapping[str, tuple[str, str]] = {
-    "github": ("GitHub Models", "retired since 2026-07-30: its address answers 410 Gone"),
-    "qwen_oauth": ("the login of Qwen's CLI", "discontinued since 2026-04-15: use dashscope with a key"),
-}
-"""Providers that are no more -> what it was, what became of it (announcements of those dates)."""
-_RETIRED_ALIASES = {"github_models": "github", "github-models": "github", "qwen-oauth": "qwen_oauth"}
 
 
 def _card(value: Any) -> Any:
@@ -50,8 +44,10 @@ class AccountOptions(BaseModel):
     """None = those of the catalogue, or whatever the provider lists."""
     allow_private: bool = False
     """Whether the address may be on this machine or its network."""
-    cap_usd_per_day: float | None = Field(default=None, gt=0)
-    """The most that may be spent in a day (UTC), in US dollars."""
+    tier: Literal["free", "trial", "paid", "local"] | None = None
+    """What using it costs; None = as the catalogue says. `paid`: its models cost what they list."""
+    cap_usd_per_day: float | None = Field(default=None, ge=0)
+    """The most that may be spent in a day (UTC), in US dollars; 0 = only its free models are asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +81,24 @@ class Account:
         key = self.api_key or SecretStr(KEYLESS)
         options = self.options
         entry = ProviderSettings(
-            api_key=key, base_url=self.base_url, protocol=options.protocol, models=options.models
+            api_key=key,
+            base_url=self.base_url,
+            protocol=options.protocol,
+            models=options.models,
+            tier=options.tier,
+            cap_usd_per_day=options.cap_usd_per_day,
         )
         spec = configured_specs({self.provider: entry}, environ)[0]
         return spec.model_copy(update={"account": self.account})
 
 
 def last4(key: SecretStr | None) -> str | None:
-    """The end of a key that may be shown; empty for a short one."""
+    """The end of a key that may be shown; empty for a short one, and for a file, which all end alike."""
     if key is None:
         return None
     text = key.get_secret_value()
-    return text[-4:] if len(text) >= _SHORTEST_SHOWN else ""
+    shows_nothing = len(text) < _SHORTEST_SHOWN or _is_object(text)
+    return "" if shows_nothing else text[-4:]
 
 
 def masked(end: str | None) -> str | None:
@@ -106,8 +108,8 @@ def masked(end: str | None) -> str | None:
 
 def retirement(provider: str) -> str | None:
     """Since when that provider is no more, as a sentence; None if it is not known to be gone."""
-    found = _RETIRED.get(_RETIRED_ALIASES.get(provider, provider))
-    return f"{provider} ({found[0]}) is {found[1]}." if found else None
+    found = retired(provider)
+    return found.words if found else None
 
 
 def checked_account(account: Account, environ: Mapping[str, str]) -> Account:
@@ -122,9 +124,9 @@ def checked_account(account: Account, environ: Mapping[str, str]) -> Account:
         raise AccountInvalid("provider", _unknown(account.provider))
     if account.api_key is None and known is not None and known.tier != "local" and base_url is None:
         raise AccountInvalid("api_key", f"api_key: {account.provider} needs a key.")
-    checked = Account(
-        account.provider, account.account, checked_key(account.api_key), base_url, account.options
-    )
+    speaks = account.options.protocol or (known.protocol if known else None)
+    key = checked_key(account.api_key, may_be_file=speaks == "vertex-ai")
+    checked = Account(account.provider, account.account, key, base_url, account.options)
     try:
         checked.spec(environ)
     except (ConfigError, ValidationError) as error:
@@ -132,8 +134,11 @@ def checked_account(account: Account, environ: Mapping[str, str]) -> Account:
     return checked
 
 
-def checked_key(key: SecretStr | None) -> SecretStr | None:
-    """The key without blanks around it; None for `none`. Raises AccountInvalid, without the key."""
+def checked_key(key: SecretStr | None, *, may_be_file: bool = False) -> SecretStr | None:
+    """The key without blanks around it; None for `none`. Raises AccountInvalid, without the key.
+
+    `may_be_file`: it may also be the content of a credentials file, a JSON object.
+    """
     if key is None:
         return None
     text = key.get_secret_value().strip()
@@ -141,9 +146,17 @@ def checked_key(key: SecretStr | None) -> SecretStr | None:
         return None
     if not text:
         raise AccountInvalid("api_key", "api_key: is empty.")
-    if len(text) > MAX_KEY or not text.isascii() or not text.isprintable() or " " in text:
+    is_word = text.isascii() and text.isprintable() and " " not in text
+    if len(text) > MAX_KEY or not (is_word or (may_be_file and _is_object(text))):
         raise AccountInvalid("api_key", "api_key: is no key: it holds blanks, or characters no key has.")
     return SecretStr(text)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def nearest_name(name: str, names: Iterable[str]) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from agent_service.config_file import ConfigError
 from agent_service.keys.account import (
-    DEFAULT_ACCOUNT,
     Account,
     AccountOptions,
     checked_account,
@@ -21,13 +20,13 @@ from agent_service.keys.account import (
     retirement,
 )
 from agent_service.keys.errors import AccountConfigured, AccountInvalid, AccountNotFound, KeyNotAccepted
-from agent_service.keys.joining import Joined, join
+from agent_service.keys.joining import Joined, join, twin_of
 from agent_service.keys.trial import Trial, try_out
 from agent_service.keys.vault import AccountVault, Rotation
-from agent_service.keys.views import ProviderView, provider_views
+from agent_service.keys.views import ProviderView, Scene, provider_views
 from agent_service.model_pool import ModelPool
 from agent_service.settings import Settings
-from routing.config import ProviderSpec
+from routing.config import DEFAULT_ACCOUNT, ProviderSpec, account_id
 from routing.errors import ProviderNotFound
 
 logger = logging.getLogger(__name__)
@@ -105,18 +104,21 @@ class ProviderAccounts:
         """The providers with their accounts; with `everything` those of the catalogue, too."""
         accounts = await self._vault.accounts()
         joined = join(self._settings, self._environ, accounts)
-        healthy = self._models.reachable()
-        return provider_views(self._settings, self._environ, accounts, joined, healthy, everything=everything)
+        healthy, rests = self._models.reachable(), self._models.rests()
+        scene = Scene(self._settings, self._environ, accounts, joined, healthy, rests)
+        return provider_views(scene, everything=everything)
 
     async def provider(self, name: str) -> ProviderView:
         """One provider. Raises ProviderNotFound with the nearest names, AccountNotFound if it is retired."""
         found = await self.providers(everything=True)
         for view in found:
-            if view.name == name:
+            if view.name == name and (view.accounts or not view.retired):
                 return view
         if gone := retirement(name):
             raise AccountNotFound(gone)
-        raise ProviderNotFound(name[:64], nearest_name(name, (view.name for view in found)))
+        raise ProviderNotFound(
+            name[:64], nearest_name(name, (view.name for view in found if not view.retired))
+        )
 
     async def save(self, account: Account, *, verify: bool) -> Saved:
         """Keep the account and put it into service; one of the same names is replaced.
@@ -125,6 +127,12 @@ class ProviderAccounts:
         then), ConfigError when the master key does not do.
         """
         account = checked_account(account, self._environ)
+        if twin := twin_of(account.spec(self._environ), self._joined.config.providers):
+            raise AccountInvalid(
+                "api_key",
+                f"api_key: {twin.name}/{twin.account} has the same one; an account is a project, "
+                "organisation or paid tier of its own.",
+            )
         trial = await self._try(account) if verify else None
         if trial is not None and trial.state == "refused":
             raise KeyNotAccepted(f"The key was not stored: {trial.detail}.")
@@ -184,8 +192,12 @@ class ProviderAccounts:
             if each.source == "store":
                 trials[each.account] = await self._try(stored[each.account])
             else:
-                spec = next(spec for spec in joined.config.providers if spec.name == name)
+                specs = joined.config.providers
+                spec = next(spec for spec in specs if (spec.name, spec.account) == (name, each.account))
                 trials[each.account] = await try_out(spec, public_only=False)
+        for account, trial in trials.items():
+            if trial.state == "accepted":
+                self._models.proven(account_id(name, account))
         if not trials:
             what = f" named {account_name!r}" if account_name else ""
             raise AccountNotFound(f"{name} has no account{what}; `agent-service providers add` adds one.")

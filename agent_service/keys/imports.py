@@ -17,7 +17,6 @@ from pydantic import SecretStr, ValidationError
 from agent_service.config_file import read_value
 from agent_service.keys.account import (
     ACCOUNT_PATTERN,
-    DEFAULT_ACCOUNT,
     NAME_PATTERN,
     Account,
     AccountOptions,
@@ -25,7 +24,7 @@ from agent_service.keys.account import (
 )
 from agent_service.keys.variables import accounts_of_variables
 from routing.catalogue import known_providers
-from routing.config import Protocol
+from routing.config import DEFAULT_ACCOUNT, Protocol
 from routing.redaction import redact
 
 MAX_RECORDS = 1000

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent_service.config_file import ConfigError
 from agent_service.keys.account import Account, retirement
 from agent_service.settings import Settings, routing_config
-from routing.config import RoutingConfig
+from routing.config import ProviderSpec, RoutingConfig, account_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,40 +17,63 @@ class Joined:
 
     config: RoutingConfig
     restricted: frozenset[str] = frozenset()
-    """The providers that are connected to at public addresses only."""
-    stored: Mapping[str, str] = field(default_factory=dict)
-    """Provider -> the stored account that is in service for it."""
+    """The accounts, by their ids, that are connected to at public addresses only."""
+    stored: frozenset[str] = frozenset()
+    """The stored accounts that are in service, by their ids."""
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """The stored accounts that can be read and yet cannot be used, by their ids, and why."""
     problems: tuple[str, ...] = ()
-    """Stored accounts that cannot be used, and why."""
+    """All that cannot be used, and why, in sentences."""
 
 
 def join(settings: Settings, environ: Mapping[str, str], accounts: Sequence[Account]) -> Joined:
     """The accounts of the configuration (else of the environment), and of the store.
 
-    The router takes one account of a provider: the configured one, else the first stored one that can be
-    used. Raises ConfigError when the configuration itself does not do.
+    Of two of the same names the configured one counts, and of two with the same key the first: they are one
+    account to the provider. Raises ConfigError when the configuration itself does not do.
     """
     config = routing_config(settings, environ)
-    specs = {spec.name: spec for spec in config.providers}
+    specs = {spec.account_id: spec for spec in config.providers}
     chosen: dict[str, Account] = {}
+    unusable: dict[str, str] = {}
     problems = []
     for account in accounts:
         if account.problem:
             problems.append(account.problem)
             continue
-        if account.provider in specs or not account.options.enabled:
+        if not account.options.enabled:
             continue
         try:
-            if gone := retirement(account.provider):
-                raise ConfigError(gone)
-            specs[account.provider] = account.spec(environ)
+            spec = _spec(account, environ, specs.values())
         except ConfigError as error:
+            unusable[account_id(account.provider, account.account)] = str(error)
             problems.append(f"The stored account {account.provider}/{account.account} is not used: {error}")
             continue
-        chosen[account.provider] = account
+        if spec.account_id not in specs:
+            specs[spec.account_id], chosen[spec.account_id] = spec, account
     return Joined(
         config.model_copy(update={"providers": tuple(specs.values())}),
-        frozenset(name for name, account in chosen.items() if account.is_restricted),
-        {name: account.account for name, account in chosen.items()},
+        frozenset(place for place, account in chosen.items() if account.is_restricted),
+        frozenset(chosen),
+        unusable,
         tuple(problems),
     )
+
+
+def _spec(account: Account, environ: Mapping[str, str], others: Iterable[ProviderSpec]) -> ProviderSpec:
+    """The router's row for it. Raises ConfigError when it cannot be one more beside the others."""
+    if gone := retirement(account.provider):
+        raise ConfigError(gone)
+    spec = account.spec(environ)
+    if twin := twin_of(spec, others):
+        raise ConfigError(
+            f"it has the same key as {twin.name}/{twin.account}; an account is a project, organisation "
+            "or paid tier of its own"
+        )
+    return spec
+
+
+def twin_of(spec: ProviderSpec, others: Iterable[ProviderSpec]) -> ProviderSpec | None:
+    """Another account of these that its provider could not tell from it."""
+    same = (each for each in others if each.name == spec.name and each.is_same_account(spec))
+    return next((each for each in same if each.account != spec.account), None)

@@ -1,6 +1,7 @@
-"""The master key: in the environment, else in a file of the data folder that nobody else can read.
+"""The master key: in the environment, else in the system's keyring, else in a file of the data folder that
+nobody else can read.
 
-Either may hold several keys, the one in use first: those after it still open what they sealed, until
+Each may hold several keys, the one in use first: those after it still open what they sealed, until
 everything is sealed anew.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from agent_service.config_file import ConfigError
 from agent_service.keys.sealing import KEY_BYTES, MasterKey
+from agent_service.keys.system_keyring import HOW_TO_SET, read_keyring
 from agent_service.layers import MASTER_KEY_VARIABLE
 
 FILE = "master.key"
@@ -33,6 +35,8 @@ class MasterKeys:
     """Never empty; the first one seals."""
     where: str
     """Where they stand, for people."""
+    how_to_set: str = ""
+    """How the operator puts others there; empty = that is left to us."""
 
     @property
     def current(self) -> MasterKey:
@@ -50,15 +54,24 @@ class MasterKeySource:
         self.file = data_dir / FILE
         self._given = environ.get(MASTER_KEY_VARIABLE, "").strip()
 
-    @property
-    def in_environment(self) -> bool:
-        return bool(self._given)
+    def given(self) -> MasterKeys | None:
+        """The keys that the operator keeps; None when that is left to us. Raises ConfigError."""
+        if self._given:
+            where = f"environment variable {MASTER_KEY_VARIABLE}"
+            return MasterKeys(_parsed(self._given, where), where, f"{MASTER_KEY_VARIABLE}=NEW,OLD")
+        try:
+            kept = read_keyring()
+        except ConfigError:
+            if self.file.exists():  # who relies on the file need not unlock anything
+                return None
+            raise
+        where = "system's keyring"
+        return None if kept is None else MasterKeys(_parsed(kept, where), where, f"{HOW_TO_SET}, as NEW,OLD")
 
     def read(self) -> MasterKeys | None:
         """The keys; None when there are none yet. Raises ConfigError."""
-        if self._given:
-            where = f"environment variable {MASTER_KEY_VARIABLE}"
-            return MasterKeys(_parsed(self._given, where), where)
+        if given := self.given():
+            return given
         text = _read_private(self.file)
         return None if text is None else MasterKeys(_parsed(text, str(self.file)), str(self.file))
 

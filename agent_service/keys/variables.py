@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 from pydantic import SecretStr
 
-from agent_service.keys.account import DEFAULT_ACCOUNT, Account
+from agent_service.keys.account import Account
 from routing.catalogue import known_providers
+from routing.config import DEFAULT_ACCOUNT
 
 _NUMBERED = re.compile(r"(.*?)_?(\d{1,3})")
 _UNKNOWN_KEY = re.compile(r"[A-Z][A-Z0-9]{0,15}(?:_[A-Z0-9]{1,15}){0,4}_(?:API_KEY|KEY|TOKEN)")
@@ -21,6 +22,8 @@ def accounts_of_variables(
 
     `GROQ_API_KEY_2` is a second account, named `2`. Variables that are about something else are passed over.
     """
+    variables = [*variables]
+    environ = {name: value for _, name, value in variables}
     keys, addresses = _usual_names()
     found: dict[tuple[str, str], Account] = {}
     places: dict[str, str] = {}
@@ -32,6 +35,12 @@ def accounts_of_variables(
             places.setdefault(provider, value)
         elif place := _place(name, keys):
             provider, account = place
+            known = known_providers()[provider]
+            if not known.is_meant_by(name, environ):
+                unknown.append(
+                    (f"line {number}", f"{name} counts for {provider} only beside {known.env_switches[0]}")
+                )
+                continue
             found.setdefault(place, Account(provider, account, SecretStr(value)))
         elif _UNKNOWN_KEY.fullmatch(name):
             unknown.append((f"line {number}", f"no known provider takes its key from {name}"))

@@ -84,14 +84,14 @@ class AccountVault:
         return [f"{row.provider}/{row.account}" for row in lost]
 
     async def rotate(self) -> Rotation:
-        """Seal all keys anew, under a new master key of the file or the first one of the environment.
+        """Seal all keys anew, under a new master key of the file, or the first one that the operator gives.
 
         The old one opens keys until the last is sealed anew; a process that dies on the way leaves both,
         and rotating again ends the work. Raises MasterKeyUnusable, then nothing was changed.
         """
         await self.accounts()
-        given = self._masters.in_environment
-        masters = await asyncio.to_thread(self._masters.read_or_make if given else self._masters.add_new)
+        given = await asyncio.to_thread(self._masters.given)
+        masters = await asyncio.to_thread(self._masters.add_new) if given is None else given
         keys, current = masters.by_version, masters.current
         try:
             count = await self._store.reseal(lambda row: _resealed(row, keys, current), keys)
@@ -99,9 +99,9 @@ class AccountVault:
             raise MasterKeyUnusable(f"Nothing was rotated: {error}") from None
         advice = None
         if given and len(keys) > 1:
-            advice = f"Take the other keys out of {VARIABLE}: nothing needs them any more."
+            advice = f"Take the other keys out of the {given.where}: nothing needs them any more."
         elif given:
-            advice = f"It was sealed under the same master key; put a new one first: {VARIABLE}=NEW,OLD."
+            advice = f"It was sealed under the same master key; put a new one first: {given.how_to_set}."
         else:
             needed = {row.key_version for row in await self._store.all() if row.key_version}
             await asyncio.to_thread(self._masters.keep_only, [*needed, current.version])
@@ -111,7 +111,8 @@ class AccountVault:
         have = (
             f"the one in {masters.where} is {', '.join(masters.by_version)}"
             if masters
-            else f"there is none: {VARIABLE} is not set and {self._masters.file} does not exist"
+            else f"there is none: {VARIABLE} is not set, the system's keyring has none, and "
+            f"{self._masters.file} does not exist"
         )
         return (
             f"The database holds {count or 'some'} provider keys that were encrypted with the master key "

@@ -8,10 +8,23 @@ from dataclasses import dataclass
 
 from agent_service.ledger.book import UsageBook
 from agent_service.settings import BudgetSettings
-from checkpoints.budgets import Account, BudgetStore, Limit, Shortage, everybody, of_principal, of_thread
+from checkpoints.budgets import (
+    Account,
+    BudgetStore,
+    Limit,
+    Shortage,
+    everybody,
+    of_principal,
+    of_provider_account,
+    of_thread,
+)
 from checkpoints.usage import DAY_SECONDS
+from routing.config import ProviderSpec
 from routing.types import Payer
 from routing.usage import BudgetExceeded
+
+USED_UP = 0.99
+"""Share of a cap from which on the account is passed over without doing the sum for each call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +36,8 @@ class _Budget:
     limit: Limit
     renewed: bool
     """Whether it begins anew at midnight UTC."""
+    is_cap: bool = False
+    """Whether it is the cap of an account: others may still be asked."""
 
 
 class BudgetKeeper:
@@ -39,9 +54,11 @@ class BudgetKeeper:
         """May be replaced at any time."""
         self._book, self._store, self._clock = book, store, clock
 
-    async def reserve(self, call_id: str, payer: Payer, usd: float, seconds: float) -> None:
+    async def reserve(
+        self, call_id: str, payer: Payer, usd: float, seconds: float, spec: ProviderSpec
+    ) -> None:
         """Set money aside for a call. Raises BudgetExceeded, and SQLAlchemyError when nobody can tell."""
-        budgets = self._budgets(payer)
+        budgets = [*self._budgets(payer), *self._cap(spec)]
         if not budgets:
             return
         await self._book.flush()  # what earlier calls really cost, in the place of what they might have
@@ -49,7 +66,22 @@ class BudgetKeeper:
         short = await self._store.reserve(call_id, limits, usd, seconds)
         if short is not None:
             budget = next(each for each in budgets if each.limit == short.limit)
-            raise self._exceeded(budget, short, usd)
+            raise self._capped(spec, short, usd) if budget.is_cap else self._exceeded(budget, short, usd)
+
+    async def used_up(self, spec: ProviderSpec) -> BudgetExceeded | None:
+        """Why nothing may be spent at the account today any more; None = something may be."""
+        for cap in self._cap(spec):
+            spent = await self._store.spent(cap.limit.account)
+            if _is_used_up(spent, cap.limit.usd):
+                return self._capped(spec, Shortage(cap.limit, spent, 0.0), 0.0)
+        return None
+
+    def _cap(self, spec: ProviderSpec) -> list[_Budget]:
+        """The account's own, if it has one."""
+        if spec.cap_usd_per_day is None:
+            return []
+        account = of_provider_account(spec.name, spec.account, int(self._clock() // DAY_SECONDS))
+        return [_Budget("", "", Limit(account, spec.cap_usd_per_day), renewed=True, is_cap=True)]
 
     def _budgets(self, payer: Payer) -> list[_Budget]:
         """Those that the payer's calls count against."""
@@ -75,6 +107,25 @@ class BudgetKeeper:
             if account is not None and usd is not None
         ]
 
+    def _capped(self, spec: ProviderSpec, short: Shortage, usd: float) -> BudgetExceeded:
+        cap, spent = short.limit.usd, _is_used_up(short.spent, short.limit.usd)
+        if spent:
+            why = f"is used up ({_money(short.spent)} spent)"
+        else:
+            under_way = f", {_money(short.held)} set aside for calls under way" if short.held else ""
+            why = f"does not allow a call of {_money(usd)} ({_money(short.spent)} spent{under_way})"
+        return BudgetExceeded(
+            f"The cap of {_money(cap)} a day of {spec.name}/{spec.account} {why}; it begins anew at midnight "
+            "UTC",
+            retry_after=self._until_midnight,
+            account_id=spec.account_id,
+            spent=spent,
+        )
+
+    @property
+    def _until_midnight(self) -> float:
+        return DAY_SECONDS - self._clock() % DAY_SECONDS
+
     def _exceeded(self, budget: _Budget, short: Shortage, usd: float) -> BudgetExceeded:
         under_way = f" and {_money(short.held)} set aside for calls under way" if short.held else ""
         way_out = "Wait for midnight UTC" if budget.renewed else "Go on in a new thread"
@@ -82,8 +133,13 @@ class BudgetKeeper:
             f"The budget of {_money(budget.limit.usd)} {budget.whose} (budgets.{budget.setting}) does not "
             f"allow this: {_money(short.spent)} are spent{under_way}, and it may cost {_money(usd)}. "
             f"{way_out}, name a smaller max_tokens, take a free model, or raise the budget.",
-            retry_after=DAY_SECONDS - self._clock() % DAY_SECONDS if budget.renewed else None,
+            retry_after=self._until_midnight if budget.renewed else None,
         )
+
+
+def _is_used_up(spent: float, cap: float) -> bool:
+    """Whether not even a small call fits."""
+    return spent >= USED_UP * cap
 
 
 def _money(usd: float) -> str:

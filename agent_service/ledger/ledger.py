@@ -15,6 +15,7 @@ from agent_service.ledger.answers import AnswerCache
 from agent_service.ledger.book import UsageBook
 from agent_service.ledger.budgets import BudgetKeeper
 from agent_service.ledger.lessons import LessonShelf
+from agent_service.ledger.standings import StandingShelf
 from agent_service.settings import Settings
 from checkpoints.budgets import BudgetStore
 from checkpoints.database import Database
@@ -36,12 +37,13 @@ LESSONS_KEPT_DAYS = 180
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Calls and their costs, budgets, kept answers, and what the router learned."""
+    """Calls and their costs, budgets, kept answers, what the router learned, and how accounts stand."""
 
     book: UsageBook
     budgets: BudgetKeeper
     answers: AnswerCache
     lessons: LessonShelf
+    standings: StandingShelf
 
     @property
     def meter(self) -> Meter:
@@ -71,6 +73,7 @@ async def open_ledger(database: Database, settings: Settings) -> AsyncIterator[L
                 BudgetKeeper(settings.budgets, book, budgets),
                 AnswerCache(settings.cache, cache),
                 LessonShelf(memory),
+                StandingShelf(memory),
             )
         finally:
             tidying.cancel()

@@ -1,7 +1,8 @@
 """Anthropic's Messages API, in its version of 2026-10-21.
 
-That version takes no sampling parameters. Thinking is left to the model's own default and is not passed
-on; as long as no budget is set for it, a history need not hold any, as one from another model does not.
+That version takes no sampling parameters. Whether to think is left to the model, which is only told how much
+effort to make. What it thought is neither passed on nor given back: as long as no budget is set for it, a
+history need not hold any, as one from another model does not.
 An answer that is JSON of no particular schema must be asked for in the prompt, as OpenAI demands too.
 Source: the types of Anthropic's SDK 2.11 and the documentation of 2026-11.
 """
@@ -12,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from routing.config import ModelCard, ProviderSpec
+from routing.config import Effort, ModelCard, ProviderSpec
 from routing.providers.completion import ChunkWriter, completion, count, function_call, model_name, usage_of
 from routing.providers.conversation import (
     Image,
@@ -25,6 +26,8 @@ from routing.providers.conversation import (
     stops_of,
     token_limit,
 )
+from routing.providers.credentials import Credentials
+from routing.providers.thinking import EFFORTS, claude_effort
 from routing.types import ChatChunk
 
 API_VERSION = "2026-10-21"
@@ -55,7 +58,7 @@ class AnthropicMessages:
     def headers(self, spec: ProviderSpec) -> dict[str, str]:
         return {"anthropic-version": spec.api_version or API_VERSION}
 
-    def credentials(self, key: str) -> dict[str, str]:
+    def credentials(self, spec: ProviderSpec, key: str) -> dict[str, str] | Credentials:
         return {"x-api-key": key}
 
     def request(
@@ -77,8 +80,8 @@ class AnthropicMessages:
             content["cache_control"] = {"type": "ephemeral"}
         if stops := stops_of(body):
             content["stop_sequences"] = stops
-        if schema := answer_schema(body):
-            content["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+        if config := _output_config(card, body):
+            content["output_config"] = config
         return {**content, "stream": True} if stream else content
 
     def error(self, data: dict[str, Any]) -> Any:
@@ -238,6 +241,15 @@ def _tool_choice(body: Mapping[str, Any]) -> dict[str, Any]:
     return chosen
 
 
+def _output_config(card: ModelCard, body: Mapping[str, Any]) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    if schema := answer_schema(body):
+        config["format"] = {"type": "json_schema", "schema": schema}
+    if effort := claude_effort(card, body.get("reasoning_effort")):
+        config["effort"] = effort
+    return config
+
+
 def _finish(stop_reason: Any) -> str:
     return _FINISH.get(stop_reason, "stop")
 
@@ -250,6 +262,7 @@ def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
         count(usage.get("input_tokens")) + count(read) + count(written),
         usage.get("output_tokens"),
         cached=count(read),
+        cache_written=written,
         reasoning=details.get("thinking_tokens"),
     )
 
@@ -267,7 +280,14 @@ def _card(entry: Mapping[str, Any]) -> ModelCard:
         tools=True,
         vision=_supports(capabilities, "image_input"),
         json_schema=_supports(capabilities, "structured_outputs"),
+        efforts=_efforts(capabilities.get("effort")),
     )
+
+
+def _efforts(told: Any) -> tuple[Effort, ...] | None:
+    if not isinstance(told, dict) or not isinstance(told.get("supported"), bool):
+        return None
+    return tuple(each for each in EFFORTS if told["supported"] and _supports(told, each))
 
 
 def _supports(capabilities: Mapping[str, Any], name: str) -> bool | None:

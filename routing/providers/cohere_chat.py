@@ -22,6 +22,8 @@ from routing.providers.conversation import (
     text_of,
     token_limit,
 )
+from routing.providers.credentials import Credentials
+from routing.providers.thinking import cohere_thinking
 from routing.types import ChatChunk
 
 _FINISH = {"COMPLETE": "stop", "STOP_SEQUENCE": "stop", "MAX_TOKENS": "length", "TOOL_CALL": "tool_calls"}
@@ -43,7 +45,7 @@ class CohereChat:
     def headers(self, spec: ProviderSpec) -> dict[str, str]:
         return {}
 
-    def credentials(self, key: str) -> dict[str, str]:
+    def credentials(self, spec: ProviderSpec, key: str) -> dict[str, str] | Credentials:
         return {"Authorization": f"Bearer {key}"}
 
     def request(
@@ -59,6 +61,7 @@ class CohereChat:
             "p": _p(body.get("top_p")),
             "stop_sequences": stops_of(body) or None,
             "response_format": _response_format(body),
+            "thinking": cohere_thinking(card, body.get("reasoning_effort")),
             **_tools(body),
         }
         return {name: value for name, value in content.items() if value is not None}

@@ -20,11 +20,14 @@ def completion(
     calls: list[dict[str, Any]],
     finish: str,
     usage: dict[str, Any] | None,
+    extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A whole answer."""
+    """A whole answer; `extra` is what its text is signed with."""
     message: dict[str, Any] = {"role": "assistant", "content": text or None}
     if calls:
         message["tool_calls"] = calls
+    if extra:
+        message["extra_content"] = extra
     whole = _frame("chat.completion", answer_id, model)
     whole["choices"] = [{"index": 0, "message": message, "finish_reason": finish}]
     return {**whole, "usage": usage} if usage else whole
@@ -52,12 +55,15 @@ def model_name(told: Any, asked: str) -> str:
     return told if isinstance(told, str) and told else asked
 
 
-def usage_of(prompt: Any, answer: Any, *, cached: Any = None, reasoning: Any = None) -> dict[str, Any]:
+def usage_of(
+    prompt: Any, answer: Any, *, cached: Any = None, cache_written: Any = None, reasoning: Any = None
+) -> dict[str, Any]:
     """Token counts; what is no count is 0, or left out where it is a detail."""
     counts: dict[str, Any] = {"prompt_tokens": count(prompt), "completion_tokens": count(answer)}
     counts["total_tokens"] = count(prompt) + count(answer)
-    if cached is not None:
-        counts["prompt_tokens_details"] = {"cached_tokens": count(cached)}
+    read = {"cached_tokens": cached, "cache_write_tokens": cache_written}
+    if details := {name: count(tokens) for name, tokens in read.items() if tokens is not None}:
+        counts["prompt_tokens_details"] = details
     if reasoning is not None:
         counts["completion_tokens_details"] = {"reasoning_tokens": count(reasoning)}
     return counts
@@ -86,6 +92,10 @@ class ChunkWriter:
         """A piece of text; nothing for an empty one."""
         if said(text):
             yield self._chunk({"content": text})
+
+    def signature(self, extra: dict[str, Any]) -> ChatChunk:
+        """What the text is signed with."""
+        return self._chunk({"extra_content": extra})
 
     def begin_call(self, key: Any, call: Mapping[str, Any]) -> ChatChunk:
         """The beginning of a call, `key` being what its further pieces are known by."""

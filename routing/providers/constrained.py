@@ -107,10 +107,19 @@ class ConstrainedProvider:
 
 
 def ignored_fields(spec: ProviderSpec, card: ModelCard, body: Mapping[str, Any]) -> frozenset[str]:
-    """The fields of the request that do not reach the model because its steps are held to a schema."""
-    if not _applies(spec, card, body) or body.get("tool_choice") == "none":
-        return frozenset()
-    return frozenset(body).difference(_TAKEN)
+    """The fields of the request that do not reach the model.
+
+    Because its steps are held to a schema, which leaves few; else because it does not think, or because no
+    call can be demanded of it: then calling is left to it, which is the nearest.
+    """
+    if _applies(spec, card, body) and body.get("tool_choice") != "none":
+        return frozenset(body).difference(_TAKEN)
+    ignored = set()
+    if card.efforts == () and "reasoning_effort" in body:
+        ignored.add("reasoning_effort")
+    if card.forced_tools is False and body.get("tool_choice") not in (None, "auto", "none"):
+        ignored.add("tool_choice")
+    return frozenset(ignored)
 
 
 def _applies(spec: ProviderSpec, card: ModelCard, body: Mapping[str, Any]) -> bool:

@@ -41,6 +41,8 @@ class ModelTurn:
     text: str
     calls: Sequence[Mapping[str, Any]] = ()
     results: list[tuple[Mapping[str, Any], Sequence[str | Image]]] = field(default_factory=list)
+    message: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """As it came, with what the model signed it with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def read_conversation(messages: Iterable[Mapping[str, Any]], provider: str) -> C
         elif role == "user":
             _add_words(turns, parts)
         elif role == "assistant":
-            turns.append(ModelTurn(text_of(parts), message.get("tool_calls") or ()))
+            turns.append(ModelTurn(text_of(parts), message.get("tool_calls") or (), message=message))
         elif role == "tool":
             _add_result(turns, message["tool_call_id"], parts)
         else:

@@ -1,9 +1,9 @@
 """Google's Gemini API, `generateContent`.
 
 Its OpenAI-compatible surface falls short in tool calls: it knows a smaller part of JSON schema, and newer
-models refuse a call in the history that comes back without the signature of the thought behind it. The
-signature travels in the call as `extra_content.google.thought_signature`, the place that Google's own
-compatible surface uses. Source: the types of google-genai 3.4 and Google's documentation of 2026-11.
+models refuse a call in the history that comes back without the signature of the thought behind it. It travels
+in the call as `extra_content.google.thought_signature` (`routing.signatures`), as does that of a text.
+Source: the types of google-genai 3.4 and Google's documentation of 2026-11.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from routing.config import ModelCard, ProviderSpec
-from routing.errors import RequestRejected
+from routing.errors import ContentRefused
 from routing.providers.completion import ChunkWriter, completion, count, function_call, model_name, usage_of
 from routing.providers.conversation import (
     Image,
@@ -28,13 +28,21 @@ from routing.providers.conversation import (
     text_of,
     token_limit,
 )
+from routing.providers.credentials import Credentials
 from routing.providers.gemini_schema import cleaned
+from routing.providers.thinking import thinking_config
+from routing.signatures import own, signed
 from routing.types import ChatChunk
 
 NO_SIGNATURE = "skip_thought_signature_validator"
 """What Google documents for calls whose signature is not known: made by another model, or not kept."""
 _FINISH = {"STOP": "stop", "MAX_TOKENS": "length"}
-_REFUSALS = frozenset({"SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"})
+_REFUSALS = frozenset(
+    {
+        *("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"),
+        *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
+    }
+)
 _IMAGE_TYPES = frozenset({"gif", "heic", "heif", "png", "webp"})
 _WRONG_PLACE = "User location is not supported"
 
@@ -53,20 +61,21 @@ class Gemini:
     def headers(self, spec: ProviderSpec) -> dict[str, str]:
         return {}
 
-    def credentials(self, key: str) -> dict[str, str]:
+    def credentials(self, spec: ProviderSpec, key: str) -> dict[str, str] | Credentials:
         return {"x-goog-api-key": key}
 
     def request(
         self, spec: ProviderSpec, card: ModelCard, body: Mapping[str, Any], *, stream: bool
     ) -> dict[str, Any]:
         conversation = read_conversation(body["messages"], spec.name)
-        content: dict[str, Any] = {"contents": list(_contents(conversation.turns))}
+        reader = f"{spec.name}/{card.id}"
+        content: dict[str, Any] = {"contents": list(_contents(conversation.turns, reader))}
         if conversation.system:
             content["systemInstruction"] = {"parts": [{"text": conversation.system}]}
         if functions := functions_of(body):
             content["tools"] = [{"functionDeclarations": [_declaration(each) for each in functions]}]
             content["toolConfig"] = {"functionCallingConfig": _calling(body)}
-        if config := _generation_config(body):
+        if config := _generation_config(card, body):
             content["generationConfig"] = config
         return content
 
@@ -79,7 +88,9 @@ class Gemini:
 
     def answer(self, provider: str, card: ModelCard, data: dict[str, Any]) -> dict[str, Any]:
         parts, reason = _candidate(provider, data)
-        calls = [_call(part) for part in parts if part.get("functionCall")]
+        by = f"{provider}/{card.id}"
+        calls = [_call(part, by) for part in parts if part.get("functionCall")]
+        signatures = [extra for part in parts if (extra := _text_signature(part, by))]
         return completion(
             answer_id=data.get("responseId"),
             model=model_name(data.get("modelVersion"), card.id),
@@ -87,6 +98,7 @@ class Gemini:
             calls=calls,
             finish=_finish(reason or "STOP", called=bool(calls)),
             usage=_usage(data.get("usageMetadata")),
+            extra=signatures[-1] if signatures else None,
         )
 
     def reader(self, provider: str, card: ModelCard) -> GeminiReader:
@@ -105,7 +117,7 @@ class GeminiReader:
 
     def __init__(self, provider: str, card: ModelCard) -> None:
         self.thinking = self.ended = False
-        self._provider = provider
+        self._provider, self._name = provider, f"{provider}/{card.id}"
         self._writer = ChunkWriter(card.id)
         self._begun = False
         self._usage: dict[str, Any] | None = None
@@ -130,19 +142,24 @@ class GeminiReader:
 
     def _part(self, part: Mapping[str, Any]) -> Iterable[ChatChunk]:
         if not part.get("functionCall"):
-            return self._writer.text(_text(part))
+            extra = _text_signature(part, self._name)
+            signature = [self._writer.signature(extra)] if extra else []
+            return [*self._writer.text(_text(part)), *signature]
         self._calls += 1
-        return [self._writer.begin_call(self._calls, _call(part))]
+        return [self._writer.begin_call(self._calls, _call(part, self._name))]
 
 
-def _contents(turns: Iterable[UserTurn | ModelTurn]) -> Iterator[dict[str, Any]]:
+def _contents(turns: Iterable[UserTurn | ModelTurn], reader: str) -> Iterator[dict[str, Any]]:
     """User and model by turns; the results of calls are a turn of the user."""
     for turn in turns:
         if isinstance(turn, UserTurn):
             yield {"role": "user", "parts": [_part(part) for part in turn.parts]}
             continue
-        parts: list[dict[str, Any]] = [{"text": turn.text}] if turn.text else []
-        parts += [_function_call(call, number) for number, call in enumerate(turn.calls)]
+        parts: list[dict[str, Any]] = []
+        if turn.text:
+            signature = _signature(turn.message, reader)
+            parts.append({"text": turn.text, **({"thoughtSignature": signature} if signature else {})})
+        parts += [_function_call(call, number, reader) for number, call in enumerate(turn.calls)]
         if parts:
             yield {"role": "model", "parts": parts}
         if turn.results:
@@ -159,13 +176,19 @@ def _part(part: str | Image) -> dict[str, Any]:
     return {"fileData": {"mimeType": f"image/{kind}", "fileUri": part.url}}
 
 
-def _function_call(call: Mapping[str, Any], number: int) -> dict[str, Any]:
+def _function_call(call: Mapping[str, Any], number: int, reader: str) -> dict[str, Any]:
     """An earlier call; of several at once only the first bears a signature."""
     asked = {"id": call["id"], "name": call["function"]["name"], "args": arguments_of(call)}
-    extra = (call.get("extra_content") or {}).get("google") or {}
-    signature = extra.get("thought_signature") or (NO_SIGNATURE if number == 0 else None)
+    signature = _signature(call, reader) or (NO_SIGNATURE if number == 0 else None)
     part: dict[str, Any] = {"functionCall": asked}
     return {**part, "thoughtSignature": signature} if signature else part
+
+
+def _signature(holder: Mapping[str, Any], reader: str) -> str | None:
+    """The signature of a message or call that the model `reader` gave itself."""
+    extra = (own(holder, reader) or {}).get("google") or {}
+    signature = extra.get("thought_signature")
+    return signature if isinstance(signature, str) and signature else None
 
 
 def _function_response(call: Mapping[str, Any], parts: Iterable[str | Image]) -> dict[str, Any]:
@@ -187,7 +210,7 @@ def _calling(body: Mapping[str, Any]) -> dict[str, Any]:
     return {"mode": {"required": "ANY", "none": "NONE"}.get(body.get("tool_choice") or "", "AUTO")}
 
 
-def _generation_config(body: Mapping[str, Any]) -> dict[str, Any]:
+def _generation_config(card: ModelCard, body: Mapping[str, Any]) -> dict[str, Any]:
     config = {
         "maxOutputTokens": token_limit(body),
         "temperature": body.get("temperature"),
@@ -196,6 +219,7 @@ def _generation_config(body: Mapping[str, Any]) -> dict[str, Any]:
         "presencePenalty": body.get("presence_penalty"),
         "frequencyPenalty": body.get("frequency_penalty"),
         "stopSequences": stops_of(body) or None,
+        "thinkingConfig": thinking_config(card, body.get("reasoning_effort")),
         **_response_format(body),
     }
     return {name: value for name, value in config.items() if value is not None}
@@ -209,10 +233,10 @@ def _response_format(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _candidate(provider: str, data: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], str | None]:
-    """The parts of the first candidate, and why it ended. Raises RequestRejected for a blocked prompt."""
+    """The parts of the first candidate, and why it ended. Raises ContentRefused for a blocked prompt."""
     feedback = data.get("promptFeedback") or {}
     if reason := feedback.get("blockReason"):
-        raise RequestRejected(provider, f"{provider} refuses to answer this ({str(reason)[:40]})")
+        raise ContentRefused(provider, f"{provider}'s content filter refuses this ({str(reason)[:40]})")
     candidates = data.get("candidates") or [{}]
     content = candidates[0].get("content") or {}
     return list(content.get("parts") or ()), candidates[0].get("finishReason")
@@ -223,12 +247,17 @@ def _text(part: Mapping[str, Any]) -> str:
     return "" if part.get("thought") else part.get("text") or ""
 
 
-def _call(part: Mapping[str, Any]) -> dict[str, Any]:
+def _text_signature(part: Mapping[str, Any], by: str) -> dict[str, Any] | None:
+    signature = None if part.get("functionCall") else part.get("thoughtSignature")
+    return signed({"google": {"thought_signature": signature}}, by) if signature else None
+
+
+def _call(part: Mapping[str, Any], by: str) -> dict[str, Any]:
     """The call with its thought's signature; older models give no id, so it gets one."""
     asked = part["functionCall"]
     call = function_call(asked.get("id"), asked.get("name"), asked.get("args") or {})
     if signature := part.get("thoughtSignature"):
-        call["extra_content"] = {"google": {"thought_signature": signature}}
+        call["extra_content"] = signed({"google": {"thought_signature": signature}}, by)
     return call
 
 

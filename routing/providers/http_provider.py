@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import orjson
 
+from routing.allowance import Heard, allowance_left
 from routing.answers import as_chunks, checked, choices_of, decode, has_content, refuse_bad_ending
 from routing.config import ModelCard, ProviderSpec
 from routing.errors import ProviderUnavailable, RequestRejected
 from routing.event_stream import EventLines
 from routing.faults import from_error_object, from_status
-from routing.providers.wire_format import WireFormat
+from routing.providers.credentials import Credentials
+from routing.providers.wire_format import EventReader, WireFormat
 from routing.transport import Patience, faults_of, pieces, was_hung_up
 from routing.types import ChatChunk
 
@@ -39,23 +45,37 @@ class HttpProvider:
 
     def __init__(self, spec: ProviderSpec, client: httpx.AsyncClient, wire: WireFormat) -> None:
         self._spec, self._client, self._wire = spec, client, wire
-        self._headers = httpx.Headers(wire.headers(spec))
+        self._headers = client.headers.copy()
+        self._headers.update(wire.headers(spec))
         self._headers.update(spec.headers)
         self._headers["Content-Type"] = "application/json"
-        self._secrets = tuple(value for name, value in spec.headers.items() if _is_secret(name))
+        self._extensions = {"timeout": client.timeout.as_dict()}
+        self._fixed_secrets = tuple(value for name, value in spec.headers.items() if _is_secret(name))
+        self.heard: Heard | None = None
+        """Told after each answer that says so what is left of our allowance."""
+        self._renewed: Credentials | None = None
         if spec.api_key is not None:
             key = spec.api_key.get_secret_value()
-            self._headers.update(wire.credentials(key))
-            self._secrets += (key,)
+            given = wire.credentials(spec, key)
+            if isinstance(given, dict):
+                self._headers.update(given)
+            else:
+                self._renewed = given
+            self._fixed_secrets += (key,)
 
     @property
     def spec(self) -> ProviderSpec:
         return self._spec
 
+    @property
+    def _secrets(self) -> tuple[str, ...]:
+        """What must not be shown of what a provider says."""
+        return self._fixed_secrets + (self._renewed.secrets if self._renewed else ())
+
     async def complete(self, card: ModelCard, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
         """A checked OpenAI chat completion object. Raises ProviderError."""
-        patience = Patience(deadline, self._first_wait(deadline, whole=True))
-        with faults_of(self._spec.name):
+        first = self._first_wait(deadline, whole=True)
+        with faults_of(self._spec.name), Patience(deadline, first) as patience:
             async with self._post(card, body, patience, stream=False) as response:
                 return await self._read_whole(response, card, patience)
 
@@ -63,8 +83,8 @@ class HttpProvider:
         self, card: ModelCard, body: Mapping[str, Any], deadline: float
     ) -> AsyncIterator[ChatChunk]:
         """The chunks of a streamed answer, and its usage if the provider tells it. Raises ProviderError."""
-        patience = Patience(deadline, self._first_wait(deadline, whole=False))
-        with faults_of(self._spec.name):
+        first = self._first_wait(deadline, whole=False)
+        with faults_of(self._spec.name), Patience(deadline, first) as patience:
             async with self._post(card, body, patience, stream=True) as response:
                 if "json" in response.headers.get("content-type", ""):
                     # Some providers answer whole although a stream was asked for.
@@ -77,9 +97,9 @@ class HttpProvider:
 
     async def list_models(self) -> list[ModelCard]:
         """The chat models that the provider offers now. Raises ProviderError."""
-        patience = Patience(asyncio.get_running_loop().time() + _LOOKUP_SECONDS, _LOOKUP_SECONDS)
-        request = self._client.build_request("GET", self._wire.models_url(self._spec), headers=self._headers)
-        with faults_of(self._spec.name):
+        until = asyncio.get_running_loop().time() + _LOOKUP_SECONDS
+        request = self._request("GET", self._wire.models_url(self._spec))
+        with faults_of(self._spec.name), Patience(until, _LOOKUP_SECONDS) as patience:
             async with self._send(request, patience) as response:
                 answer = orjson.loads(b"".join([piece async for piece in pieces(response, patience)]))
         try:
@@ -110,19 +130,28 @@ class HttpProvider:
         taken = {key: value for key, value in body.items() if key not in self._spec.unsupported}
         try:
             content = self._wire.request(self._spec, card, taken, stream=stream)
-            encoded = orjson.dumps(content)
-        except orjson.JSONEncodeError as error:
+            encoded = _as_json(content)
+        except (orjson.JSONEncodeError, UnicodeEncodeError) as error:
             raise RequestRejected(self._spec.name, f"the request cannot be sent as JSON: {error}") from None
         except _MALFORMED as error:
             reason = f"a message or tool lacks what it needs ({type(error).__name__}: {error})"
             raise RequestRejected(self._spec.name, f"the request is malformed: {reason}") from None
         url = self._wire.url(self._spec, card, stream=stream)
-        request = self._client.build_request("POST", url, headers=self._headers, content=encoded)
-        return self._send(request, patience)
+        return self._send(self._request("POST", url, encoded), patience, card.id)
+
+    def _request(self, method: str, url: str, content: bytes | None = None) -> httpx.Request:
+        """As the client would build it, its headers merged and addresses parsed once instead of each time."""
+        return httpx.Request(
+            method, _parsed(url), headers=self._headers, content=content, extensions=self._extensions
+        )
 
     @contextlib.asynccontextmanager
-    async def _send(self, request: httpx.Request, patience: Patience) -> AsyncIterator[httpx.Response]:
+    async def _send(
+        self, request: httpx.Request, patience: Patience, model: str | None = None
+    ) -> AsyncIterator[httpx.Response]:
         """The response, its body not yet read. Raises ProviderError unless its status is 2xx."""
+        if self._renewed is not None:
+            request.headers.update(await self._renewed.headers(self._client, patience))
         try:
             response = await patience.wait(self._client.send(request, stream=True))
         except httpx.HTTPError as error:
@@ -130,6 +159,8 @@ class HttpProvider:
                 raise
             response = await patience.wait(self._client.send(request, stream=True))
         try:
+            if model and self.heard and (told := allowance_left(response.headers.raw, time.time())):
+                self.heard(model, *told)
             if not response.is_success:
                 body = await self._error_body(response, patience)
                 status = self._wire.status(response.status_code, body)
@@ -155,6 +186,17 @@ class HttpProvider:
         self, response: httpx.Response, card: ModelCard, patience: Patience
     ) -> dict[str, Any]:
         name = self._spec.name
+        data = await self._whole_data(response, patience)
+        if error := self._wire.error(data):
+            raise from_error_object(name, error, self._secrets)
+        try:
+            completion = self._wire.answer(name, card, data)
+        except _MALFORMED as error:
+            raise ValueError(f"its answer has not the form it should have ({error})") from None
+        return checked(name, completion)
+
+    async def _whole_data(self, response: httpx.Response, patience: Patience) -> dict[str, Any]:
+        """The object that the body holds."""
         text = bytearray()
         async for piece in pieces(response, patience):
             text += piece
@@ -162,46 +204,80 @@ class HttpProvider:
                 patience.renew(_SILENCE_SECONDS)
         answer = decode(bytes(text))
         if answer is None:
-            raise ProviderUnavailable(name, f"{name} sent no JSON object")
-        if error := self._wire.error(answer.data):
-            raise from_error_object(name, error, self._secrets)
-        try:
-            completion = self._wire.answer(name, card, answer.data)
-        except _MALFORMED as error:
-            raise ValueError(f"its answer has not the form it should have ({error})") from None
-        return checked(name, completion)
+            raise ProviderUnavailable(self._spec.name, f"{self._spec.name} sent no JSON object")
+        return answer.data
 
     async def _read_events(
         self, response: httpx.Response, card: ModelCard, patience: Patience
     ) -> AsyncGenerator[ChatChunk, None]:
-        name, reader = self._spec.name, self._wire.reader(self._spec.name, card)
-        said = False
-        finish: str | None = None
+        name, lines = self._spec.name, EventLines()
+        telling = _Telling(self._wire.reader(name, card))
         try:
-            async with contextlib.aclosing(_payloads(response, patience)) as payloads:
-                async for kind, payload in payloads:
-                    if payload == b"[DONE]":
-                        break
-                    if (event := decode(payload)) is None:
-                        continue
-                    error = self._wire.error(event.data)
-                    if kind == "error" or error:
-                        raise from_error_object(name, error or event.data, self._secrets)
-                    if (chunks := _read(reader.read, event)) is None:
-                        continue
-                    for chunk in chunks:
-                        for choice in choices_of(chunk.data):
-                            said = said or has_content(choice.get("delta") or {})
-                            finish = choice.get("finish_reason") or finish
-                    patience.renew(_next_wait(finish, thinking=reader.thinking))
-                    for chunk in chunks:
+            async with contextlib.aclosing(pieces(response, patience)) as arriving:
+                async for piece in arriving:
+                    for chunk in _with_what_follows(self._told(lines, lines.feed(piece), telling, patience)):
                         yield chunk
-                    if reader.ended:
+                    if telling.is_over:
                         break
+            if not telling.is_over:
+                for chunk in self._told(lines, lines.finish(), telling, patience):
+                    yield chunk
         except (TimeoutError, httpx.HTTPError, OSError):
-            if finish is None:  # else only the usage is missing
+            if telling.finish is None:  # else only the usage is missing
                 raise
-        refuse_bad_ending(name, finish, said=said)
+        refuse_bad_ending(name, telling.finish, said=telling.said)
+
+    def _told(
+        self, lines: EventLines, payloads: Iterable[bytes], telling: _Telling, patience: Patience
+    ) -> Iterator[ChatChunk]:
+        """What these say, up to the end of the answer. Raises ProviderError, ValueError."""
+        for payload in payloads:
+            if payload == b"[DONE]":
+                telling.is_over = True
+                return
+            if (event := decode(payload)) is None:
+                continue
+            error = self._wire.error(event.data)
+            if lines.event == "error" or error:
+                raise from_error_object(self._spec.name, error or event.data, self._secrets)
+            if (chunks := _read(telling.reader.read, event)) is None:
+                continue
+            telling.note(chunks)
+            patience.renew(_next_wait(telling.finish, thinking=telling.reader.thinking))
+            yield from chunks
+            if telling.reader.ended:
+                telling.is_over = True
+                return
+
+
+@dataclass(slots=True)
+class _Telling:
+    """How far a streamed answer is."""
+
+    reader: EventReader
+    said: bool = False
+    finish: str | None = None
+    is_over: bool = False
+
+    def note(self, chunks: Sequence[ChatChunk]) -> None:
+        """Take note of what was said. Raises ValueError when it is not what it should be."""
+        for chunk in chunks:
+            for choice in choices_of(chunk.data):
+                self.said = self.said or has_content(choice.get("delta") or {})
+                self.finish = choice.get("finish_reason") or self.finish
+
+
+def _with_what_follows(chunks: Iterator[ChatChunk]) -> Iterator[ChatChunk]:
+    """The same, each but the last marked: the next one is here already. Raises as `chunks` does."""
+    chunk = next(chunks, None)
+    while chunk is not None:
+        try:
+            following = next(chunks, None)
+        except Exception:
+            yield chunk
+            raise
+        yield chunk if following is None else ChatChunk(chunk.raw, chunk.data, more=True)
+        chunk = following
 
 
 def _read(
@@ -214,6 +290,14 @@ def _read(
         raise ValueError(f"an event of its answer has not the form it should have ({error})") from None
 
 
+def _as_json(content: Mapping[str, Any]) -> bytes:
+    """Raises TypeError, ValueError or UnicodeEncodeError for what JSON does not know."""
+    try:
+        return orjson.dumps(content)
+    except orjson.JSONEncodeError:  # integers of more than 64 bits, for example in the arguments of a call
+        return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+
+
 def _next_wait(finish: str | None, *, thinking: bool) -> float:
     """Seconds that may pass until the next content."""
     if finish is not None:
@@ -221,15 +305,9 @@ def _next_wait(finish: str | None, *, thinking: bool) -> float:
     return _THINKING_SECONDS if thinking else _SILENCE_SECONDS
 
 
-async def _payloads(response: httpx.Response, patience: Patience) -> AsyncGenerator[tuple[str, bytes], None]:
-    """The `event:` and `data:` of each event."""
-    lines = EventLines()
-    async with contextlib.aclosing(pieces(response, patience)) as arriving:
-        async for piece in arriving:
-            for payload in lines.feed(piece):
-                yield lines.event, payload
-    for payload in lines.finish():
-        yield lines.event, payload
+@functools.lru_cache(maxsize=512)
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
 
 
 def _is_secret(header: str) -> bool:

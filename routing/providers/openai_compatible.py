@@ -9,7 +9,10 @@ from typing import Any
 import httpx
 
 from routing.config import ModelCard, ProviderSpec
+from routing.providers.credentials import Credentials
 from routing.providers.http_provider import HttpProvider
+from routing.providers.thinking import openai_effort
+from routing.signatures import for_reader
 from routing.types import ChatChunk
 
 _WINDOW_KEYS = ("max_model_len", "context_length", "context_window", "max_context_length")
@@ -28,13 +31,19 @@ class OpenAIChat:
     def headers(self, spec: ProviderSpec) -> dict[str, str]:
         return {}
 
-    def credentials(self, key: str) -> dict[str, str]:
+    def credentials(self, spec: ProviderSpec, key: str) -> dict[str, str] | Credentials:
         return {"Authorization": f"Bearer {key}"}
 
     def request(
         self, spec: ProviderSpec, card: ModelCard, body: Mapping[str, Any], *, stream: bool
     ) -> dict[str, Any]:
         content = {**body, "model": card.id}
+        # Only a Gemini is sure to know what to make of a signature whose origin nobody told.
+        content["messages"] = for_reader(
+            body["messages"], f"{spec.name}/{card.id}", unless_told="gemini" in card.id.lower()
+        )
+        if "reasoning_effort" in body:
+            content["reasoning_effort"] = openai_effort(card, body["reasoning_effort"])
         content.pop("stream_options", None)
         if stream:
             content["stream"] = True

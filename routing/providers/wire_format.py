@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from routing.config import ModelCard, ProviderSpec
+from routing.providers.credentials import Credentials
 from routing.types import ChatChunk
 
 
@@ -41,8 +42,8 @@ class WireFormat(Protocol):
         """What each request must carry besides the key; the operator's own headers come before these."""
         ...
 
-    def credentials(self, key: str) -> dict[str, str]:
-        """The headers that carry the key."""
+    def credentials(self, spec: ProviderSpec, key: str) -> dict[str, str] | Credentials:
+        """The headers that carry the key, or what gets them."""
         ...
 
     def request(

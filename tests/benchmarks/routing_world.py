@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from routing.candidate import Candidate
 from routing.config import ModelCard, ProviderSpec
@@ -91,6 +91,19 @@ MODELS = (
 )
 
 
+MISJUDGED = 0.1
+"""Standard deviation of what `misrated` does to a rating."""
+
+
+def misrated(seed: int) -> tuple[Model, ...]:
+    """The same models with ratings that tell less: the best one may well not be the best rated."""
+    draw = random.Random(f"ratings {seed}")
+    return tuple(
+        replace(each, rating=each.rating and min(0.98, max(0.05, each.rating + draw.gauss(0, MISJUDGED))))
+        for each in MODELS
+    )
+
+
 @dataclass(frozen=True)
 class Work:
     """One request."""
@@ -163,10 +176,15 @@ class World:
     """The models as one policy uses them up. `meet` is the only way to ask one."""
 
     seed: int
+    models: tuple[Model, ...] = MODELS
     _used: dict[tuple[str, int], int] = field(default_factory=dict)
     _visits: dict[str, tuple[str, float, int]] = field(default_factory=dict)
     free_tokens: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
     """Tokens of the strong allowance spent on hard tasks, and on others."""
+
+    def model(self, name: str) -> Model:
+        """By its name."""
+        return next(model for model in self.models if model.name == name)
 
     def is_up(self, model: Model, now: float) -> bool:
         return not (model.outage and model.outage[0] * HOUR <= now < model.outage[1] * HOUR)
@@ -214,12 +232,13 @@ class World:
 
 
 def _found_out(draw: random.Random, quality: float, task: TaskClass, verified: float) -> tuple[Outcome, ...]:
-    """What an agent would notice: a hopeless model gets one call in five wrong; tests run now and then."""
+    """What an agent would notice: a hopeless model gets one call in five wrong; one step in five is a change
+    of a file that the user keeps or discards. What becomes of a chat is seldom seen."""
     if task == "tools":
         valid = draw.random() < 1 - 0.2 * (1 - quality)
-        good = draw.random() < quality
-        tests: tuple[Outcome, ...] = ("tests_passed" if good else "tests_failed",) if verified < 0.2 else ()
-        return ("tool_call_valid" if valid else "tool_call_invalid", *tests)
+        kept = draw.random() < quality
+        change: tuple[Outcome, ...] = ("change_kept" if kept else "change_discarded",)
+        return ("tool_call_valid" if valid else "tool_call_invalid", *(change if verified < 0.2 else ()))
     if verified < 0.05:
         return ("change_kept" if draw.random() < quality else "change_discarded",)
     return ()

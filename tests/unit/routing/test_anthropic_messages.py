@@ -179,7 +179,7 @@ def test_usage_told_last_holds_and_what_it_leaves_out_stays() -> None:
         "prompt_tokens": 12,
         "completion_tokens": 9,
         "total_tokens": 21,
-        "prompt_tokens_details": {"cached_tokens": 4},
+        "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 2},
         "completion_tokens_details": {"reasoning_tokens": 8},
     }
 

@@ -26,5 +26,23 @@ def test_deployments_are_no_way_to_other_addresses() -> None:
         WIRE.url(SPEC, ModelCard(id=".."), stream=False)
 
 
+@pytest.mark.parametrize(
+    ("base", "version", "query"),
+    [
+        ("/openai/v1", None, ""),
+        ("/openai/v1/", "v1", ""),
+        ("", "v1", ""),
+        ("/openai", "preview", "?api-version=preview"),
+    ],
+)
+def test_the_surface_without_versions_takes_the_deployment_as_the_model(
+    base: str, version: str | None, query: str
+) -> None:
+    spec = SPEC.model_copy(update={"base_url": SPEC.base_url + base, "api_version": version})
+    card = ModelCard(id="my gpt")
+    assert WIRE.url(spec, card, stream=False) == f"{SPEC.base_url}/openai/v1/chat/completions{query}"
+    assert WIRE.request(spec, card, {"messages": []}, stream=False)["model"] == "my gpt"
+
+
 def test_everything_that_openai_takes_is_taken() -> None:
     assert SPEC.unsupported == frozenset()

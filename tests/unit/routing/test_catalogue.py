@@ -10,9 +10,12 @@ from importlib import resources
 import pytest
 from pydantic import SecretStr
 
+from routing.candidate import Candidate
 from routing.catalogue import known_models, known_providers, spec_for
 from routing.config import ModelCard
 from routing.errors import ProviderNotFound
+from routing.terms import Terms, all_terms, sources, terms_of
+from routing.usage import Prices, Tokens
 
 
 def test_every_row_makes_a_spec() -> None:
@@ -43,7 +46,7 @@ def test_local_servers_read_no_key_of_a_cloud() -> None:
 
 
 def test_nothing_of_artificial_analysis_ships() -> None:
-    for name in ("models.json", "providers.json"):
+    for name in ("models.json", "providers.json", "terms.json"):
         text = resources.files("routing.data").joinpath(name).read_text()
         assert "artificial" not in text.lower() and "aa_" not in text
     assert "CC BY 4.0" in resources.files("routing.data").joinpath("README.md").read_text()
@@ -102,3 +105,50 @@ def test_importing_reads_nothing() -> None:
         "import routing.catalogue"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_a_cache_gives_costs_no_more_than_the_prompt() -> None:
+    cached = [card for name in known_providers() for card in known_models(name) if card.cached_input_price]
+    assert len(cached) > 50
+    for card in cached:
+        assert card.input_price and card.cached_input_price
+        assert card.cached_input_price <= card.input_price
+        assert card.cache_write_price is None or card.cache_write_price >= card.input_price
+
+
+def test_usage_costs_what_the_shipped_prices_say() -> None:
+    """A step of an agent at Claude: most of the prompt from the cache, some written to it, some thinking."""
+    card = next(each for each in known_models("anthropic") if each.id == "claude-sonnet-4-6")
+    prices = Prices.of(Candidate(spec_for("anthropic", "k"), card))
+    usage = {
+        "prompt_tokens": 100_000,
+        "completion_tokens": 1_000,
+        "prompt_tokens_details": {"cached_tokens": 90_000, "cache_write_tokens": 8_000},
+        "completion_tokens_details": {"reasoning_tokens": 400},
+    }
+    expected = (2_000 * 3 + 90_000 * 0.3 + 8_000 * 3.75 + 1_000 * 15) / 1e6
+    assert prices.cost(Tokens.of(usage)) == pytest.approx(expected)
+    assert Tokens.of(usage).reasoning == 400
+
+
+def test_terms_are_those_of_shipped_providers_and_name_their_sources() -> None:
+    assert set(all_terms()) <= set(known_providers())
+    for terms in all_terms().values():
+        assert all(limit.source in sources() and limit.words for limit in terms.limits)
+        assert terms.credit is None or terms.credit.source in sources()
+    assert terms_of("no such provider") == Terms()
+
+
+def test_terms_tell_what_a_person_should_know() -> None:
+    assert "evaluation" in (terms_of("nvidia_nim").restriction or "")
+    assert "non-commercial" in (terms_of("cohere").restriction or "")
+    assert "EEA" in (terms_of("gemini").training or "")
+    assert "20 requests per minute (free models)" in [each.words for each in terms_of("openrouter").limits]
+    credit = terms_of("cerebras").credit
+    assert credit is not None and credit.words == "$5 for 30 days"
+
+
+def test_a_filled_in_part_is_one_part() -> None:
+    known = known_providers()["cloudflare"]
+    address = known.address({"CLOUDFLARE_ACCOUNT_ID": "../../evil?x#"})
+    assert address.endswith("/accounts/..%2F..%2Fevil%3Fx%23/ai/v1")

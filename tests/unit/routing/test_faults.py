@@ -72,6 +72,60 @@ def test_other_statuses(status: int, body: Any, expected: type[ProviderError]) -
     assert type(from_status("acme", status, {}, body)) is expected
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "meant"),
+    [
+        (429, error("You exceeded your current quota", type="insufficient_quota"), 402),
+        (429, error("Your account is not active", code="billing_not_active"), 402),
+        (400, error("Your credit balance is too low to access the Anthropic API."), 402),
+        (400, error("API key not valid. Please pass a valid API key."), 401),
+        (400, error("no", status="INVALID_ARGUMENT", details=[{"reason": "API_KEY_INVALID"}]), 401),
+        (400, {"code": "x", "error": "Incorrect API key provided: gs**de."}, 401),
+        (403, error("The API key you provided is invalid.", code="invalid_api_key"), 401),
+        (402, error("Insufficient Balance"), 402),
+    ],
+)
+def test_a_bad_key_or_an_empty_account_is_told_whatever_the_status(
+    status: int, body: Any, meant: int
+) -> None:
+    fault = from_status("acme", status, {}, body)
+    assert type(fault) is KeyRefused and fault.status == meant and f"answered {status}" in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (
+            422,
+            {"detail": [{"msg": "Field required", "input": "api key is invalid, content management policy"}]},
+        ),
+        (400, error("messages.0: 'Incorrect API key' is no role")),
+        (400, error("stop token invalid")),
+        (400, error("messages.0.content: must not be empty", code="invalid_prompt")),
+        (400, error("response_format: the content filter of this JSON schema is malformed")),
+        (400, error("the prompt was flagged {template syntax}: unexpected token")),
+        (400, error("tools.0.description: mentions content safety twice")),
+    ],
+)
+def test_a_plain_bad_request_says_nothing_about_keys_or_policies(status: int, body: Any) -> None:
+    assert type(from_status("acme", status, {}, body)) is RequestRejected
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, error("Invalid prompt: your prompt was flagged as potentially violating our usage policy.")),
+        (400, error("x", type="data_inspection_failed")),
+        (400, error("Content Exists Risk", type="invalid_request_error")),
+        (403, {"code": "denied", "error": "Content violates usage guidelines. Failed check: CYBER"}),
+        (403, error("Your chosen model requires moderation and your input was flagged", code=403)),
+        (400, error("filtered due to the prompt triggering Azure OpenAI's content management policy.")),
+    ],
+)
+def test_refusals_of_content_as_vendors_word_them(status: int, body: Any) -> None:
+    assert type(from_status("acme", status, {}, body)) is ContentRefused
+
+
 def test_the_message_names_provider_and_reason_and_hides_the_key() -> None:
     fault = from_status("acme", 401, {}, error("Incorrect key: hunter2hunter2"), ["hunter2hunter2"])
     assert str(fault) == "acme answered 401: Incorrect key: [redacted]"

@@ -94,10 +94,10 @@ def test_exploration_leaves_explicit_names_alone() -> None:
         (ask(model="m"), "a"),
         (ask(provider="a"), "a"),
     ]:
-        at = room(rated("a", 0.9, tools=True), rated("b", 0.85, tools=True), config=config)
+        at = room(rated("a", 0.9, tools=True), rated("b", 0.9, tools=True), config=config)
         at.router._random = lambda: 0.0
         assert chosen(at, request) == expected
-    at = room(rated("a", 0.9), rated("b", 0.85), config=RoutingConfig(router=RouterConfig(exploration=0)))
+    at = room(rated("a", 0.9), rated("b", 0.9), config=RoutingConfig(router=RouterConfig(exploration=0)))
     at.router._random = lambda: 0.0
     assert chosen(at, ask()) == "a"
 

@@ -121,14 +121,14 @@ def test_after_the_rest_one_request_at_a_time_probes() -> None:
     health = Health()
     trip(health)
     assert health.snapshot(999).block(KEY) is None
-    assert health.claim(KEY) == "probe"
-    assert health.claim(KEY) == "closed"
+    assert health.claim(KEY, 999) == "probe"
+    assert health.claim(KEY, 999) == "closed"
     assert health.snapshot(999).block(KEY) is not None
     health.release(KEY)
-    assert health.claim(KEY) == "probe"
+    assert health.claim(KEY, 999) == "probe"
     health.answered(KEY, 999)
     health.release(KEY)
-    assert health.claim(KEY) == "open"
+    assert health.claim(KEY, 999) == "open"
 
 
 def test_limits_end_and_are_capped() -> None:

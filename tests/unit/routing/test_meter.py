@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.candidate import Candidate
-from routing.config import ModelCard, RoutingConfig
+from routing.config import ModelCard, ProviderSpec, RoutingConfig
 from routing.errors import ProviderUnavailable, RateLimited, StreamCut
 from routing.meter import STRETCH, TEMPLATE_TOKENS, UNNAMED_ANSWER, Meter, MeteredCall
 from routing.needs import Needs
@@ -39,7 +39,9 @@ class Notes:
     def record(self, call: ModelCall) -> None:
         self.calls.append(call)
 
-    async def reserve(self, call_id: str, payer: Payer, usd: float, seconds: float) -> None:
+    async def reserve(
+        self, call_id: str, payer: Payer, usd: float, seconds: float, spec: ProviderSpec
+    ) -> None:
         assert payer == ALICE
         assert seconds > 0
         if usd > self.most:

@@ -78,3 +78,12 @@ def test_deep_nesting_is_no_recursion() -> None:
     assert estimate_tokens({"messages": deep}) == 0
     while isinstance(deep, list):  # taken apart here: freeing it whole would recurse
         deep = deep[0]
+
+
+def test_a_signature_is_nothing_to_read() -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    plain = {"messages": [{"role": "assistant", "tool_calls": [call]}]}
+    signed = {
+        "messages": [{"role": "assistant", "tool_calls": [{**call, "extra_content": {"x": "y" * 9999}}]}]
+    }
+    assert Needs.of(signed).prompt_tokens == Needs.of(plain).prompt_tokens

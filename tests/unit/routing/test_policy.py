@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from routing.candidate import Candidate
 from routing.config import ModelCard, ProviderSpec
 from routing.eligibility import doubt, eligible
-from routing.exploration import NOVELTY, REACH, explore
+from routing.exploration import NOVELTY, explore
 from routing.health import WHOLE_ACCOUNT, Health, HealthSnapshot
 from routing.learning import Beliefs, Evidence
 from routing.needs import Needs
@@ -326,33 +326,51 @@ def test_exploration_is_a_small_share_and_drawn_by_lot() -> None:
     assert explored(rank(Slate([]), "fastest", BLANK), 0.0) is None
 
 
-def test_what_is_never_explored() -> None:
+def test_where_quality_is_the_goal_none_is_lost_on_purpose() -> None:
     health = Health()
     health.measured(("seen", "m"), 900, latency=1.0, tokens=100)
     health.limited(("alone", "m"), 900, 500)
-    cheap: dict[str, Any] = {"input_price": 1.0, "output_price": 1.0, "tools": True}
+    cheap: dict[str, Any] = {"input_price": 1.0, "output_price": 1.0}
+    dear: dict[str, Any] = {"input_price": 30.0, "output_price": 90.0}
     slate = Slate(
         [
-            candidate("best", quality=0.9, **cheap),
-            candidate("seen", quality=0.89, **cheap),
-            candidate("alone", quality=0.89, **cheap),
-            candidate("dearer", quality=0.89, input_price=2.0, output_price=2.0, tools=True),
-            candidate("poor", quality=0.9 - 2 * REACH, **cheap),
-            candidate("unsure", quality=0.89, input_price=1.0, output_price=1.0),
-            candidate("free", quality=0.85, free=True, tools=True),
+            candidate("best", quality=0.9, input_price=0.9, output_price=0.9, tools=True),
+            candidate("seen", quality=0.9, **cheap, tools=True),
+            candidate("alone", quality=0.9, **cheap, tools=True),
+            candidate("dearer", quality=0.9, **dear, tools=True),
+            candidate("worse", quality=0.89, **cheap, tools=True),
+            candidate("unsure", quality=0.9, **cheap),
+            candidate("fallen", quality=0.95, **dear, tools=True),
         ]
     )
-    needs = Needs(tools=True, prompt_tokens=5000)
-    ranking = rank(slate, "best_quality", health.snapshot(1000), needs)
-    assert {explored(ranking, 0.0, lot / 100) for lot in range(100)} == {"free"}
-    warm = rank(slate, "best_quality", health.snapshot(1000), needs, warm=Warm(("best", "m"), 5000))
-    assert explored(warm, 0.0) is None  # a thread under way stays where its cache is
-    later = rank(slate, "best_quality", health.snapshot(9000), needs)
-    assert {explored(later, 0.0, lot / 100) for lot in range(100)} == {"free", "alone"}
-    health.measured(("free", "m"), 9000, latency=1.0, tokens=100)
+    beliefs = Beliefs({("tools", ("fallen", "m")): Evidence(0.0, 10.0)})
+
+    def found(now: float, warm: Warm | None = None) -> set[str | None]:
+        needs, snapshot = Needs(tools=True, prompt_tokens=5000), health.snapshot(now)
+        ranking = rank(slate, "best_quality", snapshot, needs, beliefs=beliefs, warm=warm)
+        assert ranking.candidates[0].spec.name == "best"
+        return {explored(ranking, 0.0, lot / 100) for lot in range(100)}
+
+    assert found(1000) == {"fallen"}  # rated above the winner: it may do better again
+    assert found(1000, Warm(("best", "m"), 5000)) == {None}  # a thread under way stays where its cache is
+    assert found(9000) == {"fallen", "alone"}
+    health.measured(("fallen", "m"), 9000, latency=1.0, tokens=100)
     health.measured(("alone", "m"), 9000, latency=1.0, tokens=100)
-    last = rank(slate, "best_quality", health.snapshot(9000), needs)
-    assert {explored(last, 0.0, lot / 100) for lot in range(100)} == {"seen"}
+    assert found(9000) == {"seen"}
+
+
+def test_where_speed_counts_all_above_the_floor_may_be_tried() -> None:
+    cheap: dict[str, Any] = {"input_price": 1.0, "output_price": 1.0}
+    slate = Slate(
+        [
+            candidate("best", quality=0.9, tokens_per_second=100, **cheap),
+            candidate("good", quality=0.7, tokens_per_second=50, **cheap),
+            candidate("poor", quality=0.1, tokens_per_second=90, **cheap),
+            candidate("dearer", quality=0.9, tokens_per_second=90, input_price=9.0, output_price=9.0),
+        ]
+    )
+    ranking = rank(slate, "fastest", BLANK, Needs(prompt_tokens=5000))
+    assert {explored(ranking, 0.0, lot / 100) for lot in range(100)} == {"good"}
 
 
 # ---- the strategies of groups -----------------------------------------------------------------------

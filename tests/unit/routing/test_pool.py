@@ -6,10 +6,18 @@ import asyncio
 
 import pytest
 
+from routing.catalogue import known_models
 from routing.config import ChainLink, ModelCard
-from routing.errors import ModelNotFound, NoProviderConfigured, ProviderNotFound, ProviderUnavailable
+from routing.errors import (
+    ModelNotFound,
+    NoProviderConfigured,
+    ProviderError,
+    ProviderNotFound,
+    ProviderUnavailable,
+)
+from routing.listing import LISTING_KEPT
 from routing.naming import Choice
-from routing.pool import LISTING_KEPT, ProviderPool
+from routing.pool import ProviderPool
 from tests.unit.routing.room import Clock, Memory, memory
 
 
@@ -175,7 +183,7 @@ def test_swap_waits_for_requests_in_flight() -> None:
         pool = ProviderPool([old])
         async with pool.lease("a") as outer:
             async with pool.lease("a"):
-                assert await pool.swap([new]) == {"a"}
+                assert await pool.swap([new]) == set(), "nothing that health knows is about another account"
                 async with pool.lease("a") as fresh:
                     assert outer is old and fresh is new
             assert old.closed == 0
@@ -191,3 +199,60 @@ def test_two_of_one_name_are_refused() -> None:
     both: list[Memory] = [memory("a"), memory("a")]
     with pytest.raises(ValueError, match="rename one"):
         ProviderPool(both)
+
+
+def test_several_accounts_are_members_of_their_own() -> None:
+    default, work, other = memory("a"), memory("a", account="work"), memory("b")
+
+    async def scenario() -> None:
+        pool = ProviderPool([default, work, other])
+        assert pool.names == ("a", "b")
+        assert pool.accounts == {"a": ("a", "a:work"), "b": ("b",)}
+        assert [each.key[0] for each in (await pool.resolve("a/m")).candidates] == ["a", "a:work"]
+        assert await pool.swap([default, other]) == {"a:work"}
+        assert (default.closed, work.closed) == (0, 1)
+        with pytest.raises(ProviderNotFound):
+            await pool.lease("a:work").__aenter__()
+
+    asyncio.run(scenario())
+
+
+def shipped() -> Memory:
+    """A provider whose models are those of the catalogue."""
+    return memory("groq", models=known_models("groq"))
+
+
+def test_what_a_shipped_provider_lists_is_offered_and_not_chosen_from() -> None:
+    groq, clock = shipped(), Clock()
+    groq.listing = [groq.spec.models[0].model_copy(update={"context_window": 7}), ModelCard(id="brand-new")]
+
+    async def scenario() -> None:
+        pool = ProviderPool([groq], clock=clock)
+        assert "groq/brand-new" not in names(await pool.resolve("auto")) and groq.listings == 0
+        offered = {each.name: each.card for each in await pool.offered()}
+        assert [*offered] == [f"groq/{groq.spec.models[0].id}", "groq/brand-new"]
+        assert offered[f"groq/{groq.spec.models[0].id}"].context_window == 7
+        assert names(await pool.resolve("groq/brand-new")) == ["groq/brand-new"]
+        assert names(await pool.resolve("brand-new")) == ["groq/brand-new"]
+        assert groq.listings == 1
+        clock.now += LISTING_KEPT
+        groq.listing = ProviderUnavailable("groq", "down")
+        assert len(await pool.offered()) == 2 and groq.listings == 2, "what was listed before stays"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("listing", [ProviderUnavailable("groq", "down"), []])
+def test_a_shipped_provider_that_lists_nothing_keeps_its_row(
+    listing: list[ModelCard] | ProviderError,
+) -> None:
+    groq = shipped()
+    groq.listing = listing
+    offered = asyncio.run(ProviderPool([groq]).offered())
+    assert [each.card for each in offered] == list(groq.spec.models)
+
+
+def test_models_that_somebody_named_are_all_there_are() -> None:
+    named = memory("groq", models=["mine"])
+    assert [each.card.id for each in asyncio.run(ProviderPool([named]).offered())] == ["mine"]
+    assert named.listings == 0

@@ -27,6 +27,7 @@ from routing.errors import (
     Unsupported,
 )
 from routing.types import ChatRequest, RouteDecision
+from routing.usage import Prices, Tokens
 from tests.unit.routing.room import HANG, USAGE, Cut, Raw, Room, ask, memory, rated, room
 
 Answer = tuple[str, RouteDecision]
@@ -197,6 +198,9 @@ def test_a_parked_key_says_why_and_comes_back_with_another_configuration(answer:
             answer(at)
     assert len(a.asked) == 1
     asyncio.run(at.router.reconfigure(RoutingConfig(), [rated("a", 0.9)]))
+    with pytest.raises(KeyRefused, match="providers test a"):  # with the key that was refused
+        answer(at)
+    asyncio.run(at.router.reconfigure(RoutingConfig(), [memory("a", api_key="another-key")]))
     assert answer(at)[1].name == "a/m" and a.closed == 1
 
 
@@ -431,9 +435,9 @@ def test_only_what_the_provider_takes_is_sent_and_the_rest_named(answer: Mode) -
 
 def test_the_decision_carries_prices(answer: Mode) -> None:
     paid = rated("a", 0.9, input_price=2, output_price=8)
-    assert answer(room(paid))[1].cost(1_000_000, 500_000) == 6
+    assert Prices.told(answer(room(paid))[1]).cost(Tokens(1_000_000, 500_000)) == 6
     free = memory("a", tier="local")
-    assert answer(room(free))[1].cost(1, 1) == 0
+    assert Prices.told(answer(room(free))[1]).cost(Tokens(1, 1)) == 0
 
 
 def test_explain_asks_nobody() -> None:

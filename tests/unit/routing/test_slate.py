@@ -9,25 +9,30 @@ from hypothesis import strategies as st
 
 from routing.candidate import Candidate
 from routing.config import ModelCard, ProviderSpec
-from routing.health import WHOLE_ACCOUNT, Health
+from routing.health import WHOLE_ACCOUNT, Health, HealthSnapshot
 from routing.learning import Learning
 from routing.needs import Needs
 from routing.policy import rank
 from routing.reasons import explain
-from routing.slate import FRESH, Slate
+from routing.slate import FRESH, LEAST_CHANCE, Slate
 from routing.types import Quality
 
-KEYS = [("a", "x"), ("a", "y"), ("b", "x"), ("c", "z")]
+ROWS = [("a", "default", "x"), ("a", "default", "y"), ("b", "default", "x"), ("c", "default", "z")]
+ROWS += [("a", "two", "x"), ("a", "three", "x"), ("c", "two", "z")]
+QUALITIES = {"x": 0.4, "y": 0.2, "z": 0.8}
 CANDIDATES = [
     Candidate(
-        ProviderSpec(name=provider, base_url="https://x.example"), ModelCard(id=model, quality=0.2 * number)
+        ProviderSpec(name=provider, account=account, base_url="https://x.example"),
+        ModelCard(id=model, quality=QUALITIES[model]),
     )
-    for number, (provider, model) in enumerate(KEYS, 1)
+    for provider, account, model in ROWS
 ]
+KEYS = [each.key for each in CANDIDATES]
 
+_KINDS = ("answered", "measured", "faulted", "gave_up", "limited", "refused", "learned", "used", "allowed")
 _events = st.lists(
     st.tuples(
-        st.sampled_from(["answered", "measured", "faulted", "gave_up", "limited", "refused", "learned"]),
+        st.sampled_from([*_KINDS]),
         st.sampled_from(KEYS),
         st.floats(0, 3 * FRESH),
     ),
@@ -44,7 +49,9 @@ def happen(health: Health, learning: Learning, kind: str, key: tuple[str, str], 
         "gave_up": lambda: health.gave_up(key, now),
         "limited": lambda: health.limited(key, now, 20),
         "refused": lambda: health.refused(key, now, "no", whole_account=True),
-        "learned": lambda: learning.report(key, "chat", "tests_failed"),
+        "used": lambda: health.used(key, now, round(now) * 10),
+        "allowed": lambda: health.allowed(key if now % 2 < 1 else (key[0], WHOLE_ACCOUNT), now % 1, now + 9),
+        "learned": lambda: learning.report(key, "chat", "change_discarded"),
     }
     acts[kind]()
 
@@ -65,6 +72,23 @@ def test_a_slate_that_was_used_ranks_as_a_new_one(
         blocked = {entry.candidate.key for entry in told if entry.block}
         assert blocked == {key for key in KEYS if snapshot.block(key)}
         assert [each.key for each in before.candidates] == [e.candidate.key for e in told if e.is_ready]
+        assert are_in_order(before.candidates, snapshot)
+
+
+def are_in_order(candidates: list[Candidate], snapshot: HealthSnapshot) -> bool:
+    """Whether, of the same model at several accounts, the works-best, fullest and least used comes first."""
+    merits: dict[object, list[tuple[float, float, float]]] = {}
+    moment = snapshot.now // FRESH * FRESH
+    for each in candidates:
+        vitals, left = snapshot.of(each.key), snapshot.left(each.key)
+        left = 1.0 if left is None else left
+        merit = (
+            -round(max(vitals.trust(moment), LEAST_CHANCE), 1),
+            -round(left, 1),
+            round(vitals.load(snapshot.now), 6),
+        )
+        merits.setdefault(each.kind, []).append(merit)
+    return all(found == sorted(found) for found in merits.values())
 
 
 def test_a_ranking_can_be_explained_after_things_changed() -> None:

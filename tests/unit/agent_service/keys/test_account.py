@@ -85,9 +85,9 @@ def test_what_is_no_address_is_refused_and_not_repeated(address: str, allow_priv
     [
         (account("grok"), "provider", "did you mean groq"),
         (account("my-own"), "provider", "a server of your own needs its base_url"),
-        (account("github"), "provider", "retired since 2026-07-30"),
-        (account("github_models"), "provider", "retired since"),
-        (account("qwen_oauth"), "provider", "discontinued since 2026-04-15"),
+        (account("github"), "provider", "retired.*since 2026-07-30.*use "),
+        (account("github_models"), "provider", "retired"),
+        (account("qwen_oauth"), "provider", "discontinued .since 2026-04-15"),
         (account(api_key=None), "api_key", "groq needs a key"),
         (account(api_key=SecretStr("")), "api_key", "is empty"),
         (account(api_key=SecretStr("two words")), "api_key", "blanks"),
@@ -108,6 +108,21 @@ def test_accounts_that_can_be_stored() -> None:
     assert checked_account(own, {}) == Account("my-own", base_url="https://models.example/v1")
 
 
+SERVICE_ACCOUNT = (
+    '{"type": "service_account",\n "project_id": "p", "private_key": "-----BEGIN PRIVATE KEY-----"}'
+)
+
+
+def test_a_google_credentials_file_is_a_key_of_vertex_ai_alone() -> None:
+    stored = checked_account(account("vertex_ai", api_key=SecretStr(f" {SERVICE_ACCOUNT}\n")), {})
+    assert stored.api_key == SecretStr(SERVICE_ACCOUNT) and masked(last4(stored.api_key)) == "..."
+    for provider, key in (("groq", SERVICE_ACCOUNT), ("vertex_ai", "[1, 2]"), ("vertex_ai", "{broken json")):
+        with pytest.raises(AccountInvalid, match="no key"):
+            checked_account(account(provider, api_key=SecretStr(key)), {})
+    with pytest.raises(AccountInvalid, match="no key"):
+        checked_account(account("vertex_ai", api_key=SecretStr('{"x": "' + "a" * 20_000 + '"}')), {})
+
+
 def test_of_a_key_at_most_four_characters_are_shown() -> None:
     assert masked(last4(KEY)) == "...WXYZ"
     assert masked(last4(SecretStr("short"))) == "..."
@@ -121,29 +136,47 @@ def test_the_configuration_wins_over_the_store() -> None:
     joined = join(settings, {}, [account(), account("openrouter")])
     keys = {spec.name: spec.api_key.get_secret_value() for spec in joined.config.providers if spec.api_key}
     assert keys == {"groq": "configured-key", "openrouter": KEY.get_secret_value()}
-    assert joined.stored == {"openrouter": "default"}
+    assert joined.stored == {"openrouter"}
 
 
 def test_stored_accounts_join_those_of_the_environment() -> None:
     joined = join(Settings(), {"GROQ_API_KEY": "from-environment"}, [account(), account("openrouter")])
     assert [spec.name for spec in joined.config.providers] == ["groq", "openrouter"]
-    assert joined.stored == {"openrouter": "default"}
+    assert joined.stored == {"openrouter"}
 
 
-def test_the_first_usable_of_several_accounts_is_used() -> None:
+def test_all_usable_accounts_of_a_provider_are_used() -> None:
     off, damaged = AccountOptions(enabled=False), "The stored account was damaged."
+    other, cap = SecretStr("gsk_another_key_987654"), AccountOptions(cap_usd_per_day=0)
     accounts = [
         account(account="off", options=off),
         account(account="damaged", problem=damaged),
         account(account="good", base_url="https://models.example/v1"),
-        account(account="spare"),
+        account(account="spare", api_key=other, options=cap),
         account("retired-and-own"),
     ]
     joined = join(Settings(), {}, accounts)
-    assert joined.stored == {"groq": "good"}
-    assert joined.restricted == {"groq"}
+    assert joined.stored == {"groq:good", "groq:spare"}
+    assert joined.restricted == {"groq:good"}
+    assert [spec.cap_usd_per_day for spec in joined.config.providers] == [None, 0]
     assert len(joined.problems) == 2 and joined.problems[0] == damaged
     assert all(KEY.get_secret_value() not in problem for problem in joined.problems)
+
+
+def test_two_accounts_with_the_same_key_are_one() -> None:
+    joined = join(Settings(), {"GROQ_API_KEY": KEY.get_secret_value()}, [account(account="work")])
+    assert [spec.account_id for spec in joined.config.providers] == ["groq"]
+    (problem,) = joined.problems
+    assert "groq/work is not used: it has the same key as groq/default" in problem
+    assert KEY.get_secret_value() not in problem
+
+
+def test_a_stored_account_joins_those_of_the_environment_and_gives_way_to_its_namesake() -> None:
+    environ = {"GROQ_API_KEY": "one-0123456789", "GROQ_API_KEY_2": "two-0123456789", "GROQ_API_KEY_3": " "}
+    stored = [account(account="2"), account(account="work", api_key=SecretStr("work-0123456789"))]
+    joined = join(Settings(), environ, stored)
+    assert [spec.account_id for spec in joined.config.providers] == ["groq", "groq:2", "groq:work"]
+    assert joined.stored == {"groq:work"}
 
 
 def test_only_addresses_that_the_operator_did_not_write_are_restricted() -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import os
 import stat
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import keyring
 import pytest
+from keyring.backend import KeyringBackend
+from keyring.errors import KeyringLocked
 
 from agent_service.config_file import ConfigError
 from agent_service.keys.master import FILE, MasterKeySource
@@ -92,3 +96,59 @@ def test_a_new_key_goes_in_front_and_the_old_one_can_be_dropped(tmp_path: Path) 
     source.keep_only([both.current.version])
     assert source.read_or_make().keys == (both.current,)
     assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
+
+
+class Ring(KeyringBackend):
+    """A keyring in memory; None = it is locked."""
+
+    priority = 5
+
+    def __init__(self, entries: dict[tuple[str, str], str] | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.entries = entries
+
+    def get_password(self, service: str, username: str) -> str | None:
+        if self.entries is None:
+            raise KeyringLocked("locked")
+        return self.entries.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise AssertionError("it is only read")
+
+
+@pytest.fixture
+def put_in() -> Iterator[Callable[[Ring], None]]:
+    """Puts a keyring into the place of the system's."""
+    former = keyring.get_keyring()
+    yield keyring.set_keyring
+    keyring.set_keyring(former)
+
+
+def test_the_keyring_goes_between_the_environment_and_the_file(
+    tmp_path: Path, put_in: Callable[[Ring], None]
+) -> None:
+    in_file = MasterKeySource(tmp_path, {}).read_or_make()
+    put_in(Ring({("agent-service", "master-key"): f"{HEX}\n"}))
+    kept = MasterKeySource(tmp_path, {}).read()
+    assert kept is not None and kept.current.secret == b"\xab" * 32 and "keyring" in kept.where
+    given = MasterKeySource(tmp_path, {VARIABLE: "cd" * 32}).read()
+    assert given is not None and given.current.secret == b"\xcd" * 32
+    put_in(Ring({}))
+    assert MasterKeySource(tmp_path, {}).read() == in_file
+
+
+def test_a_locked_keyring_stops_only_who_has_no_file(tmp_path: Path, put_in: Callable[[Ring], None]) -> None:
+    put_in(Ring(None))
+    with pytest.raises(ConfigError, match=r"keyring does not open.*unlock it"):
+        MasterKeySource(tmp_path, {}).read_or_make()
+    put_in(Ring({}))
+    in_file = MasterKeySource(tmp_path, {}).read_or_make()
+    put_in(Ring(None))
+    assert MasterKeySource(tmp_path, {}).read() == in_file
+
+
+def test_a_keyring_that_nobody_recommends_is_none(tmp_path: Path, put_in: Callable[[Ring], None]) -> None:
+    plain = Ring({("agent-service", "master-key"): HEX})
+    plain.priority = 0.5  # type: ignore[assignment]
+    put_in(plain)
+    assert MasterKeySource(tmp_path, {}).read() is None

@@ -1,0 +1,161 @@
+"""How accounts stand, kept over a restart: why they rest and until when, what is left of their allowances,
+and how much of them was used today. And whose cap is used up, wherever that was spent.
+
+A process that is killed loses the last two seconds of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Self
+
+import orjson
+from sqlalchemy.exc import SQLAlchemyError
+
+from agent_service.ledger.budgets import BudgetKeeper
+from checkpoints.errors import DatabaseUnusable
+from checkpoints.router_memory import RouterMemory
+from routing.config import ProviderSpec
+from routing.health import Health
+from routing.pool import ProviderPool
+from routing.standing import Standing
+
+logger = logging.getLogger(__name__)
+
+SAVE_SECONDS = 2.0
+CAPS_EVERY = 15
+"""Savings after which it is seen again what was spent, by other processes too."""
+_PREFIX = "standing:"
+
+
+class StandingShelf:
+    """Standings in the database: a row for each account that has one, sealed to its key."""
+
+    def __init__(self, memory: RouterMemory) -> None:
+        self._memory = memory
+        self._saved: dict[str, bytes] = {}
+        self._seals: dict[str, tuple[ProviderSpec, str]] = {}
+
+    async def load(self) -> None:
+        """Read what was saved."""
+        self._saved = await self._memory.load(_PREFIX)
+
+    async def standing(self, spec: ProviderSpec) -> Standing | None:
+        """What is known of the account; None when nothing is, or it has another key or address now."""
+        data = self._saved.get(_PREFIX + spec.account_id)
+        if data is None:
+            return None
+        try:
+            content = orjson.loads(data)
+            if content["key"] != await self.seal(spec):
+                return None
+            return Standing.from_data(content["standing"])
+        except (ValueError, KeyError, TypeError) as error:  # orjson's error is a ValueError
+            logger.warning("how %s stood cannot be read: %s", spec.account_id, error)
+            return None
+
+    async def save(self, standings: Iterable[tuple[ProviderSpec, Standing]]) -> None:
+        """Keep these, as far as they changed."""
+        changed: dict[str, bytes] = {}
+        for spec, standing in standings:
+            name = _PREFIX + spec.account_id
+            if standing == Standing() and name not in self._saved:
+                continue
+            data = orjson.dumps({"key": await self.seal(spec), "standing": standing.as_data()})
+            if self._saved.get(name) != data:
+                changed[name] = data
+        await self._memory.save(changed)
+        self._saved |= changed
+
+    async def seal(self, spec: ProviderSpec) -> str:
+        """What tells whether it is the same account. Slow to make: no short key is to be guessed from it."""
+        known = self._seals.get(spec.account_id)
+        if known is None or not known[0].is_same_account(spec):
+            known = self._seals[spec.account_id] = (spec, await asyncio.to_thread(_sealed, spec))
+        return known[1]
+
+
+class StandingKeeper:
+    """Lets health go on from how accounts stood, and saves how they stand. Use it with `async with`."""
+
+    def __init__(
+        self,
+        pool: ProviderPool,
+        health: Health,
+        shelf: StandingShelf,
+        budgets: BudgetKeeper,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pool, self._health, self._clock = pool, health, clock
+        self._shelf, self._budgets = shelf, budgets
+        self._resumed: Mapping[str, ProviderSpec] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._shelf.load()
+        await self._resume()
+        await self.look_at_caps()
+        self._chore = asyncio.create_task(self._keep_for_ever())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._chore.cancel()
+        await asyncio.gather(self._chore, return_exceptions=True)
+        try:
+            await self.save()
+        except (SQLAlchemyError, DatabaseUnusable) as fault:
+            _complain(fault)
+
+    async def save(self) -> None:
+        """Keep how the accounts in service stand. Raises SQLAlchemyError, DatabaseUnusable."""
+        await self._resume()
+        now = self._clock()
+        await self._shelf.save(
+            [(spec, self._health.standing(spec.account_id, now)) for spec in self._pool.specs]
+        )
+
+    async def look_at_caps(self) -> None:
+        """See of which accounts nothing that costs may be asked today any more. Raises as `save`."""
+        for spec in self._pool.specs:
+            if spec.cap_usd_per_day is None:
+                continue
+            if broke := await self._budgets.used_up(spec):
+                self._health.capped(spec.account_id, self._clock(), broke.retry_after or 0.0, str(broke))
+            else:
+                self._health.uncapped([spec.account_id])
+
+    async def _resume(self) -> None:
+        """Go on from what is known of accounts that came into service."""
+        specs = {spec.account_id: spec for spec in self._pool.specs}
+        for place, spec in specs.items():
+            if place not in self._resumed and (standing := await self._shelf.standing(spec)):
+                self._health.resume(place, standing, self._clock())
+        self._resumed = specs
+
+    async def _keep_for_ever(self) -> None:
+        turn = 0
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            turn += 1
+            try:
+                await self.save()
+                if turn % CAPS_EVERY == 0:
+                    await self.look_at_caps()
+            except (SQLAlchemyError, DatabaseUnusable) as error:
+                _complain(error)
+
+
+def _sealed(spec: ProviderSpec) -> str:
+    key = spec.api_key.get_secret_value() if spec.api_key else ""
+    said = orjson.dumps([spec.base_url, key, sorted(spec.headers.items())])
+    return hashlib.scrypt(said, salt=spec.account_id.encode(), n=1 << 12, r=8, p=1, dklen=8).hex()
+
+
+def _complain(error: Exception) -> None:
+    logger.error("how accounts stand could not be saved: %s", error)

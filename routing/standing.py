@@ -1,0 +1,85 @@
+"""What is worth remembering of an account over a restart: why it rests and until when, and what it has left.
+
+Times are seconds since 1970, so that they mean the same to the next process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+_CAUSES = ("faults", "rate limit", "refused", "disabled")
+_MOST = 2000
+"""Models of one account, at most."""
+_LONGEST = 2000
+"""Characters of a name or of what a provider said."""
+
+RestCause = Literal["faults", "rate limit", "refused", "disabled", "cap", "limit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Why a model, or with an empty name the whole account, is left alone."""
+
+    model: str
+    cause: RestCause
+    words: str
+    until: float | None
+    """None = until somebody does something about it."""
+    faults: int = 0
+    """Requests in a row that gave up on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one account stands."""
+
+    rests: tuple[Rest, ...] = ()
+    left: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Of each model, the share of its allowance that is left, and when that is whole again."""
+    today: tuple[int, int, int] = (0, 0, 0)
+    """The day since 1970 (UTC), and the requests and tokens of it so far."""
+
+    def as_data(self) -> dict[str, Any]:
+        """As plain data for JSON."""
+        return {
+            "rests": [[each.model, each.cause, each.words, each.until, each.faults] for each in self.rests],
+            "left": {model: [*told] for model, told in self.left.items()},
+            "today": [*self.today],
+        }
+
+    @classmethod
+    def from_data(cls, data: Any) -> Standing:
+        """From plain data, whoever wrote it. Raises ValueError when it is not what `as_data` makes."""
+        try:
+            rests = tuple(_rest(*each) for each in data["rests"])
+            left = {
+                _text(name): (_number(part, 1), _number(until))
+                for name, (part, until) in data["left"].items()
+            }
+            day, requests, tokens = (int(_number(each)) for each in data["today"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"it lacks what it needs ({type(error).__name__}: {error})") from None
+        if len(rests) > _MOST or len(left) > _MOST:
+            raise ValueError(f"more than {_MOST} models are no account's")
+        return cls(rests, left, (day, requests, tokens))
+
+
+def _rest(model: Any, cause: Any, words: Any, until: Any, faults: Any) -> Rest:
+    if cause not in _CAUSES:
+        raise ValueError(f"{str(cause)[:40]!r} is none of {', '.join(_CAUSES)}")
+    ends = None if until is None else _number(until)
+    return Rest(_text(model), cause, _text(words), ends, int(_number(faults, 1e6)))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST:
+        raise ValueError(f"a text of at most {_LONGEST} characters is needed")
+    return value
+
+
+def _number(value: Any, most: float = 1e15) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= most:  # NaN is not within any bounds
+        raise ValueError(f"a number from 0 to {most:g} is needed")
+    return float(value)
