@@ -14,6 +14,7 @@ from enum import Enum
 from itertools import pairwise
 
 from tools.errors import ProtectedPath
+from tools.ignorable import without_ignorable
 
 
 class Protection(Enum):
@@ -62,7 +63,7 @@ def refuse_writing(parts: Sequence[str]) -> None:
 
 
 def _folded(name: str) -> str:
-    text = unicodedata.normalize("NFKC", name)
+    text = unicodedata.normalize("NFKC", without_ignorable(name))
     text = "".join(character for character in text if unicodedata.category(character) != "Cf")
     text = unicodedata.normalize("NFKC", text.casefold())
     # `name:stream` is another way to write `name` on NTFS.

@@ -23,6 +23,7 @@ from agent_service.agent.contract import (
 )
 from agent_service.agent.errors import InvalidRequest, RunCancelled
 from agent_service.agent.feed import EventFeed
+from agent_service.agent.short_text import in_short
 from agent_service.agent.supervisor import ActiveRun, RunSupervisor
 from agent_service.agent.timeline import Timeline
 from agent_service.agent.withdrawal import withdraw_questions
@@ -112,7 +113,7 @@ class CodeAgent:
         ids = {"thread_id": request.thread_id, "run_id": _new_id()}
         latest = await self._stores.runs.latest(request.thread_id)
         told: list[events.AgentEvent] = [
-            events.RunStarted(**ids, instruction=latest.instruction if latest else ""),
+            events.RunStarted(**ids, instruction=latest.instruction if latest else "", resumed=True),
             events.QuestionAnswered(
                 **ids, tool_call_id=request.tool_call_id, answer=request.human_response, by=caller.name
             ),
@@ -231,7 +232,7 @@ class CodeAgent:
                         f"This thread works in {known.project_directory or 'no project folder'}; "
                         "start a new thread for another project.",
                     )
-        title = request.instruction.strip().partition("\n")[0][:TITLE_LENGTH]
+        title = in_short(request.instruction.strip().partition("\n")[0], TITLE_LENGTH)
         return NewThread(title, project, identity)
 
     async def _check_answer(self, caller: Caller, request: ResumeRequest) -> None:

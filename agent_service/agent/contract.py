@@ -25,11 +25,23 @@ class Documented(BaseModel):
 
 
 class _Body(Documented):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    """Fields that are not known are refused: a misspelt one would be a wish that nobody hears."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+def _example(**fields: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 class CodeAgentRequest(_Body):
     """An instruction for the agent."""
+
+    model_config = _example(
+        instruction="Ask the user which name to greet, then write it to name.txt.",
+        project_directory="/tmp/greeter",
+        thread_id="greeter-1",
+    )
 
     instruction: Annotated[str, Field(min_length=1, max_length=MAX_INSTRUCTION)]
     """What to do, in plain words."""
@@ -59,6 +71,8 @@ class CodeAgentRequest(_Body):
 
 class ResumeRequest(_Body):
     """An answer to an open question."""
+
+    model_config = _example(thread_id="greeter-1", tool_call_id="call_1", human_response="Orion")
 
     thread_id: Annotated[str, Field(pattern=THREAD_ID_PATTERN)]
     """The thread that waits."""
@@ -118,6 +132,20 @@ class RunUsage(Documented):
 class CodeAgentResponse(Documented):
     """Where the thread stands at the end of a run."""
 
+    model_config = _example(
+        agent_status="requires_human_input",
+        human_input_request={
+            "tool_call_id": "call_1",
+            "question_for_human": "Which name should be greeted?",
+            "kind": "question",
+            "options": None,
+            "preview": None,
+        },
+        request_params={"instruction": "Ask the user which name to greet, then write it to name.txt."},
+        thread_id="greeter-1",
+        run_id="c0ffee00c0ffee00c0ffee00c0ffee00",
+    )
+
     generated_code: str | None = None
     """The code of the final message; null when the work went into files."""
     explanation: str | None = None
@@ -149,12 +177,16 @@ class CodeAgentResponse(Documented):
 class ForkRequest(_Body):
     """Where a fork begins."""
 
+    model_config = _example(checkpoint_id="1f1e57ff-14a0-6c11-8004-5e0a3f1c9b27")
+
     checkpoint_id: Annotated[str | None, Field(pattern=CHECKPOINT_ID_PATTERN)] = None
     """As in the history; omitted: the latest one."""
 
 
 class RewindRequest(_Body):
     """How far back to go."""
+
+    model_config = _example(checkpoint_id="1f1e57ff-14a0-6c11-8004-5e0a3f1c9b27", files=True)
 
     checkpoint_id: Annotated[str, Field(pattern=CHECKPOINT_ID_PATTERN)]
     """As in the history."""
@@ -165,12 +197,16 @@ class RewindRequest(_Body):
 class PruneRequest(_Body):
     """What to clear away of finished threads; those that run or wait are left alone."""
 
+    model_config = _example(keep_checkpoints=50, older_than_days=30, dry_run=True)
+
     keep_checkpoints: Annotated[int | None, Field(ge=1)] = None
     """So many of the newest checkpoints of each thread stay; files and conversation stay as they are."""
     older_than_days: Annotated[float | None, Field(ge=0, le=36_500)] = None
     """Only threads on which nothing happened for so long."""
     delete: bool = False
     """Delete those threads as a whole; needs `older_than_days`."""
+    dry_run: bool = False
+    """Only tell what would go."""
 
     @model_validator(mode="after")
     def _says_what(self) -> Self:
@@ -181,8 +217,19 @@ class PruneRequest(_Body):
         return self
 
 
+class PrunedThread(Documented):
+    """What was cleared away of one thread."""
+
+    thread_id: str
+    """The thread."""
+    title: str
+    """The first line of its first instruction."""
+    checkpoints_deleted: int = 0
+    """Where `keep_checkpoints` was asked for."""
+
+
 class Pruned(Documented):
-    """What was cleared away."""
+    """What was cleared away; with `dry_run` what would be."""
 
     threads_pruned: int = 0
     """Threads that have fewer checkpoints now."""
@@ -190,6 +237,8 @@ class Pruned(Documented):
     """Theirs, together."""
     threads_deleted: int = 0
     """Threads that are gone as a whole."""
+    threads: list[PrunedThread] = Field(default_factory=list)
+    """All of these, those longest left alone first."""
 
 
 class KeptFile(Documented):
@@ -234,6 +283,8 @@ class HistoryCheckpoint(Documented):
     """The last message in a few words; empty before the first one."""
     waiting: bool
     """Whether the thread waits here for an answer."""
+    rewound: bool = False
+    """Whether the thread was taken back here: it is a copy of the checkpoint `parent_id` then."""
 
 
 class MessageCall(Documented):

@@ -11,8 +11,9 @@ from langgraph.types import Send
 
 from agent_service.agent.approvals import rules_for
 from agent_service.agent.messages import raw_arguments, unanswered_calls
-from agent_service.agent.nodes import call_model, prepare, run_tool
+from agent_service.agent.nodes import call_model, prepare
 from agent_service.agent.state import AgentContext, AgentState, ToolTask
+from agent_service.agent.tool_node import run_tool
 from tools.errors import ToolError
 from tools.tool import ToolRegistry
 

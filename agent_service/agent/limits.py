@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent_service.agent.errors import RunEnded
+from agent_service.agent.errors import LimitReached, RunEnded
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +62,10 @@ class StopSignal:
     def _act(self) -> None:
         if self._action:
             self._action()
+
+
+def limit_reached(what: str, setting: str) -> LimitReached:
+    """The end of a run that came to one of the limits; `setting` is its name under `agent`."""
+    return LimitReached(
+        f"The limit of {what} (agent.{setting}) was reached; send a further instruction to go on."
+    )

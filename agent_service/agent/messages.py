@@ -16,8 +16,12 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
 
 from agent_service.agent.contract import MessageCall, ThreadMessage
+from agent_service.agent.short_text import in_short
+from agent_service.agent.signing import Thoughts, give_back, kept, signature_of
+from agent_service.agent.storable import is_storable
 from routing.types import ChatChunk, ChatMessage, RouteDecision
 from routing.types import ToolCall as WireCall
+from routing.usage import Tokens
 
 INVALID_ARGUMENTS = "__invalid_json__"
 """Holds, in a stored call, the text of arguments that are no JSON object or no valid Unicode."""
@@ -27,8 +31,6 @@ LONGEST_TEXT = 400_000
 """Characters of an answer that are kept; past that it is no answer, and would fill every window for ever."""
 MOST_CALLS = 256
 """Tool calls of one answer that are kept at all; the limit that a run has for them is lower."""
-MAX_DEPTH = 64
-"""Levels of arguments; no tool of a flat schema needs more than two."""
 LONGEST_FAILED_ARGUMENT = 16_000
 """Characters of an argument that are shown again after the call failed."""
 SUMMARY_LENGTH = 80
@@ -41,6 +43,7 @@ class _PartialCall:
     id: str = ""
     name: str = ""
     arguments: list[str] = field(default_factory=list)
+    signature: dict[str, Any] = field(default_factory=dict)
 
 
 class AnswerBuilder:
@@ -50,14 +53,15 @@ class AnswerBuilder:
         self.text: list[str] = []
         self.calls: dict[int, _PartialCall] = {}
         self.finish_reason: str | None = None
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
+        self.tokens = Tokens()
+        """As the provider told them last."""
+        self._thoughts = Thoughts()
+        self._signature: dict[str, Any] = {}
 
     def add(self, chunk: ChatChunk) -> str:
         """Take one chunk in; gives the text that it brought. What is not of OpenAI's form is passed over."""
         if isinstance(usage := chunk.data.get("usage"), dict):
-            self.prompt_tokens = _count(usage.get("prompt_tokens"))
-            self.completion_tokens = _count(usage.get("completion_tokens"))
+            self.tokens = Tokens.of(usage)
         choices = chunk.data.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else {}
         if not isinstance(choice, dict) or choice.get("index", 0) not in (0, None):
@@ -67,6 +71,8 @@ class AnswerBuilder:
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             return ""
+        self._signature |= signature_of(delta)
+        self._thoughts.add(delta)
         pieces = delta.get("tool_calls")
         for piece in pieces if isinstance(pieces, list) else ():
             if isinstance(piece, dict):
@@ -85,6 +91,7 @@ class AnswerBuilder:
         if call is None or (isinstance(call_id, str) and call_id and call.id and call_id != call.id):
             free = index if index not in self.calls else max(self.calls) + 1
             call = self.calls[free] = _PartialCall()
+        call.signature |= signature_of(piece)
         if isinstance(call_id, str):
             call.id = call_id or call.id
         if isinstance(function, dict):
@@ -95,11 +102,14 @@ class AnswerBuilder:
     def message(self, known_ids: Iterable[str], decision: RouteDecision) -> AIMessage:
         """The whole answer, its tool calls under ids that are valid and new in the thread."""
         taken = set(known_ids)
-        calls = []
+        calls: list[dict[str, Any]] = []
+        signatures: dict[str, dict[str, Any]] = {}
         for _, call in sorted(self.calls.items())[:MOST_CALLS]:
             valid = _TOOL_CALL_ID.fullmatch(call.id) and call.id not in taken
             call_id = call.id if valid else f"call_{uuid4().hex}"
             taken.add(call_id)
+            if call.signature:
+                signatures[call_id] = call.signature
             args = _arguments("".join(call.arguments))
             calls.append({"id": call_id, "name": clean_text(call.name), "args": args, "type": "tool_call"})
         text = clean_text("".join(self.text))
@@ -107,6 +117,13 @@ class AnswerBuilder:
         return AIMessage(
             content=text[:LONGEST_TEXT],
             tool_calls=calls,
+            additional_kwargs=kept(
+                decision.name,
+                message=self._signature,
+                calls=signatures,
+                # Thoughts that led to no call need not be told again.
+                thoughts=self._thoughts.as_fields() if calls else {},
+            ),
             response_metadata={"model": decision.name, "finish_reason": finish},
         )
 
@@ -143,15 +160,18 @@ def raw_arguments(args: Mapping[str, Any]) -> dict[str, Any] | str:
 def to_chat_messages(system: str, messages: Sequence[AnyMessage]) -> list[ChatMessage]:
     """The history as a provider takes it: every call answered once and at its place."""
     results = {m.tool_call_id: _text(m) for m in messages if isinstance(m, ToolMessage)}
+    asked = max(
+        (at for at, m in enumerate(messages) if isinstance(m, HumanMessage | SystemMessage)), default=0
+    )
     chat: list[ChatMessage] = [{"role": "system", "content": system}]
-    for message in messages:
+    for at, message in enumerate(messages):
         if isinstance(message, HumanMessage | SystemMessage):
             if chat[-1]["role"] == "user":  # some providers want the roles to alternate
                 chat[-1] = {"role": "user", "content": f"{chat[-1].get('content')}\n\n{_text(message)}"}
             else:
                 chat.append({"role": "user", "content": _text(message)})
         elif isinstance(message, AIMessage) and (message.content or message.tool_calls):
-            chat.append(_assistant(message, results))
+            chat.append(_assistant(message, results, thoughts=at > asked))
             chat += [
                 {
                     "role": "tool",
@@ -180,10 +200,10 @@ def thread_message(message: AnyMessage) -> ThreadMessage:
 def in_a_few_words(message: AnyMessage) -> str:
     """The message for a person who looks through many: what was said, wanted or answered."""
     if isinstance(message, AIMessage) and message.tool_calls:
-        return _shorten(", ".join(_call_in_words(call) for call in message.tool_calls))
+        return in_short(", ".join(_call_in_words(call) for call in message.tool_calls), SUMMARY_LENGTH)
     text = _text(message)
     named = isinstance(message, ToolMessage) and message.name
-    return _shorten(f"{message.name}: {text}" if named else text)
+    return in_short(f"{message.name}: {text}" if named else text, SUMMARY_LENGTH)
 
 
 def _call_in_words(call: Mapping[str, Any]) -> str:
@@ -192,12 +212,8 @@ def _call_in_words(call: Mapping[str, Any]) -> str:
     return f"{call['name']}({first})"
 
 
-def _shorten(text: str) -> str:
-    words = " ".join(text[: 4 * SUMMARY_LENGTH].split())
-    return words if len(words) <= SUMMARY_LENGTH else f"{words[: SUMMARY_LENGTH - 1]}\N{HORIZONTAL ELLIPSIS}"
-
-
-def _assistant(message: AIMessage, results: Mapping[str, str]) -> ChatMessage:
+def _assistant(message: AIMessage, results: Mapping[str, str], *, thoughts: bool) -> ChatMessage:
+    """With its signatures; with its thoughts only as long as the task that they were about goes on."""
     chat: ChatMessage = {"role": "assistant", "content": _text(message)}
     if message.tool_calls:
         chat["tool_calls"] = [
@@ -210,6 +226,7 @@ def _assistant(message: AIMessage, results: Mapping[str, str]) -> ChatMessage:
             )
             for call in message.tool_calls
         ]
+    give_back(message, chat, thoughts=thoughts)
     return chat
 
 
@@ -240,26 +257,14 @@ def _arguments(text: str) -> dict[str, Any]:
         json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()  # surrogates and 1e999 fail here
     except (ValueError, RecursionError):
         parsed = None
-    if isinstance(parsed, dict) and INVALID_ARGUMENTS not in parsed and _storable(parsed, MAX_DEPTH):
+    if isinstance(parsed, dict) and INVALID_ARGUMENTS not in parsed and is_storable(parsed):
         return parsed
     return {INVALID_ARGUMENTS: clean_text(text)}
-
-
-def _storable(value: Any, depth: int) -> bool:
-    """Whether msgpack takes it: integers of at most 64 bits, not too deep."""
-    if isinstance(value, dict | list):
-        inner = value.values() if isinstance(value, dict) else value
-        return depth > 0 and all(_storable(each, depth - 1) for each in inner)
-    return not isinstance(value, int) or -(2**63) <= value < 2**64
 
 
 def _as_json(arguments: Any) -> str:
     """Some servers send the arguments as the object itself, not as its text."""
     return "" if arguments is None else json.dumps(arguments)
-
-
-def _count(tokens: Any) -> int:
-    return tokens if type(tokens) is int and tokens > 0 else 0
 
 
 def _refuse(constant: str) -> Any:

@@ -1,70 +1,42 @@
 """The nodes of the graph: plain functions from state to the change of state.
 
 A node runs again from its top after a crash and after a pause, so each does one thing: `prepare` takes an
-instruction in, `call_model` has one answer, `run_tool` carries out one call.
+instruction in, `call_model` has one answer, and `tool_node.run_tool` carries out one call.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from types import MappingProxyType
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
-from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
-from langgraph.types import interrupt
-from sqlalchemy.exc import SQLAlchemyError
 
 from agent_service import events
 from agent_service.agent.drift import drift_note
-from agent_service.agent.effects import Done, EffectRunner, RefusedByHuman
 from agent_service.agent.errors import EmptyAnswer, LimitReached
-from agent_service.agent.files_changed import file_changed
-from agent_service.agent.limits import RunLimits, StopSignal
+from agent_service.agent.limits import RunLimits, StopSignal, limit_reached
 from agent_service.agent.messages import (
     NOT_EXECUTED,
     AnswerBuilder,
-    clean_text,
     dangling_calls,
     known_call_ids,
     to_chat_messages,
     unanswered_calls,
 )
 from agent_service.agent.prompt import instruction_text, system_prompt
-from agent_service.agent.seen import CallNotes
-from agent_service.agent.state import AgentContext, AgentState, Spent, ToolTask, instruction_id
-from checkpoints.errors import CheckpointError
-from checkpoints.events import NewEvent
-from checkpoints.journal import Change
+from agent_service.agent.state import AgentContext, AgentState, Spent, instruction_id
 from routing.errors import StreamCut
-from routing.learning import Outcome
 from routing.types import ChatRequest, Payer, RouteDecision
-from routing.usage import BudgetExceeded, Prices, Tokens
-from tools.errors import InvalidArguments, PassageNotFound, ToolError, UnknownTool
-from tools.human import HumanReply, HumanRequest
-from tools.tool import ToolCall, ToolContext, ToolResult
+from routing.usage import BudgetExceeded, Prices
 
-logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 CANCELLED_QUESTION = "Error: the question was cancelled by the user."
 EXPIRED_QUESTION = "Error: nobody answered in time. Nothing was agreed to; ask again if it still matters."
-_TELLING: Mapping[type[ToolError], Outcome] = MappingProxyType(
-    {
-        InvalidArguments: "tool_call_invalid",
-        UnknownTool: "tool_call_invalid",
-        PassageNotFound: "edit_missed",
-        RefusedByHuman: "change_discarded",
-    }
-)
-"""What a failed call says about the model that made it; the other failures are not its fault alone."""
 _STREAM_ATTEMPTS = 3
 """How often an answer that broke off is asked for again: nothing of it was used yet."""
 
@@ -126,92 +98,6 @@ async def call_model(state: AgentState, runtime: Runtime[AgentContext]) -> dict[
     }
 
 
-async def run_tool(state: ToolTask, runtime: Runtime[AgentContext]) -> dict[str, Any]:
-    """Carry out one tool call; whatever comes of it is the answer to that call."""
-    task, ctx = state, runtime.context
-    notes = CallNotes(ctx.seen, partial(ctx.wrote, ctx.run.thread_id))
-    started = _started(task, ctx)
-    if task["withheld"]:
-        done = Done(ToolResult.error(task["withheld"]))
-    else:
-        done = await _attempt(task, ctx, notes, events.new_event(started))
-    done = replace(done, result=_storable(done.result))
-    content = done.result.content
-    if not done.result.ok and not content.startswith("Error:"):
-        content = f"Error: {content}"
-    answer = ToolMessage(
-        content=content,
-        tool_call_id=task["id"],
-        name=task["name"],
-        status="success" if done.result.ok else "error",
-        id=f"result_{task['id']}",
-    )
-    told: list[events.AgentEvent] = [] if done.started_told else [started]
-    told.append(_finished(task, done, ctx))
-    return {"messages": [answer], "seen": notes.entries, "outbox": list(map(events.new_event, told))}
-
-
-def _storable(result: ToolResult) -> ToolResult:
-    """The result without lone surrogates, which a user's own tool may have read from anywhere."""
-    return replace(result, content=clean_text(result.content), summary=clean_text(result.summary))
-
-
-async def _attempt(task: ToolTask, ctx: AgentContext, notes: CallNotes, started: NewEvent) -> Done:
-    """The call's outcome; every refusal and failure becomes an answer. Lets pauses through."""
-    try:
-        call = ctx.tools[task["name"]].bind(task["arguments"])
-        done = await _perform(call, task, ctx, notes, started)
-        if done.result.ok and call.tool.effect != "workspace":
-            notes.shown()
-        _learn(
-            task, ctx, "edit_applied" if done.effect and task["name"] == "edit_file" else "tool_call_valid"
-        )
-        return done
-    except ToolError as error:
-        if outcome := next((told for kind, told in _TELLING.items() if isinstance(error, kind)), None):
-            _learn(task, ctx, outcome)
-        return Done(ToolResult.error(str(error)))
-    except (GraphBubbleUp, CheckpointError, SQLAlchemyError):
-        raise  # a pause, or a store that failed: not the tool's matter
-    except Exception as error:  # a user's own tool may raise anything
-        logger.exception("tool %s failed", task["name"])
-        return Done(ToolResult.error(f"{task['name']} failed ({type(error).__name__}); try another way"))
-
-
-def _learn(task: ToolTask, ctx: AgentContext, outcome: Outcome) -> None:
-    """Let the router know what a call of its model was worth."""
-    provider, _, model = task.get("model", "").partition("/")
-    if model:
-        ctx.router.report((provider, model), task.get("task", "tools"), outcome)
-
-
-async def _perform(
-    call: ToolCall, task: ToolTask, ctx: AgentContext, notes: CallNotes, started: NewEvent
-) -> Done:
-    files = ctx.workspace and ctx.workspace.observed(notes.read)
-    tool_ctx = ToolContext(workspace=files, ask=lambda request: _ask(request, task["id"]))
-    if call.tool.effect in ("none", "human"):
-        return Done(await call.run(tool_ctx))
-    decide = partial(ctx.approvals.verdict, call.tool.name, call.tool.effect, wish=task["approval"])
-    runner = EffectRunner(ctx.run, ctx.journal, ctx.refusals, tool_ctx, notes, started)
-    return await runner.carry_out(call, task["id"], decide)
-
-
-def _ask(request: HumanRequest, call_id: str) -> HumanReply:
-    """Pause the run; comes back with the answer when the run goes on."""
-    answer = interrupt(
-        {
-            "tool_call_id": call_id,
-            "question": request.question,
-            "kind": request.kind,
-            "options": list(request.options),
-            "preview": request.preview,
-            "proposal": request.proposal,
-        }
-    )
-    return HumanReply(text=answer["text"], proposal=answer["proposal"])
-
-
 async def _answer(
     request: ChatRequest, ctx: AgentContext, told: list[events.AgentEvent]
 ) -> tuple[AnswerBuilder, RouteDecision]:
@@ -251,23 +137,14 @@ async def _unless_stopped(work: Coroutine[Any, Any, _T], stop: StopSignal) -> _T
 
 
 def _check_limits(spent: Spent, ctx: AgentContext) -> None:
-    if spent["model_calls"] >= ctx.limits.max_steps:
-        raise LimitReached(
-            f"The limit of {ctx.limits.max_steps} model calls for one instruction (agent.max_steps) was "
-            "reached; send a further instruction to go on."
-        )
-    tokens = spent["prompt_tokens"] + spent["completion_tokens"]
-    if ctx.limits.max_run_tokens is not None and tokens >= ctx.limits.max_run_tokens:
-        raise LimitReached(
-            f"The limit of {ctx.limits.max_run_tokens} tokens for one instruction (agent.max_run_tokens) was "
-            "reached; send a further instruction to go on."
-        )
-    most = ctx.limits.max_run_cost_usd
-    if most is not None and spent.get("charged_usd", 0.0) >= most:
-        raise LimitReached(
-            f"The limit of ${most:g} for one instruction (agent.max_run_cost_usd) was reached; send a "
-            "further instruction to go on."
-        )
+    limits, tokens = ctx.limits, spent["prompt_tokens"] + spent["completion_tokens"]
+    for used, most, words, name in (
+        (spent["model_calls"], limits.max_steps, "{} model calls", "max_steps"),
+        (tokens, limits.max_run_tokens, "{} tokens", "max_run_tokens"),
+        (spent.get("charged_usd", 0.0), limits.max_run_cost_usd, "${:g}", "max_run_cost_usd"),
+    ):
+        if most is not None and used >= most:
+            raise limit_reached(f"{words.format(most)} for one instruction", name)
 
 
 def _refuse_surplus(message: AIMessage, limits: RunLimits) -> list[ToolMessage]:
@@ -308,13 +185,12 @@ def _chat_request(state: AgentState, notes: Sequence[AnyMessage], ctx: AgentCont
 
 
 def _add(spent: Spent, builder: AnswerBuilder, decision: RouteDecision) -> Spent:
-    price = decision.cost(builder.prompt_tokens, builder.completion_tokens)
-    usual = Prices(decision.input_price, decision.output_price).assumed
-    charged = usual.cost(Tokens(builder.prompt_tokens, builder.completion_tokens)) or 0.0
+    prices = Prices.told(decision)
+    price, charged = prices.cost(builder.tokens), prices.assumed.cost(builder.tokens) or 0.0
     return {
         "model_calls": spent["model_calls"] + 1,
-        "prompt_tokens": spent["prompt_tokens"] + builder.prompt_tokens,
-        "completion_tokens": spent["completion_tokens"] + builder.completion_tokens,
+        "prompt_tokens": spent["prompt_tokens"] + builder.tokens.prompt,
+        "completion_tokens": spent["completion_tokens"] + builder.tokens.completion,
         "cost_usd": None if spent["cost_usd"] is None or price is None else spent["cost_usd"] + price,
         "charged_usd": spent.get("charged_usd", 0.0) + charged,
         "models": [*(m for m in spent["models"] if m != decision.name), decision.name],
@@ -333,33 +209,6 @@ def _news(
     if isinstance(message.content, str) and message.content:
         told.append(events.Message(**ids, role="assistant", text=message.content, model=decision.name))
     return told
-
-
-def _started(task: ToolTask, ctx: AgentContext) -> events.ToolStarted:
-    arguments = task["arguments"]
-    shown = "?"
-    if not isinstance(arguments, str):
-        shown = ", ".join(str(value)[:60].replace("\n", " ") for value in list(arguments.values())[:1])
-    return events.ToolStarted(
-        thread_id=ctx.run.thread_id,
-        run_id=ctx.run.run_id,
-        tool_call_id=task["id"],
-        name=task["name"],
-        summary=f"{task['name']}({shown})",
-    )
-
-
-def _finished(task: ToolTask, done: Done, ctx: AgentContext) -> events.AgentEvent:
-    change = done.effect and Change(done.effect.path, done.effect.before, done.effect.after)
-    return events.ToolFinished(
-        thread_id=ctx.run.thread_id,
-        run_id=ctx.run.run_id,
-        tool_call_id=task["id"],
-        name=task["name"],
-        ok=done.result.ok,
-        summary=done.result.summary or done.result.content[:120],
-        files_changed=[file_changed(change).model_dump()] if change else [],
-    )
 
 
 def _failed(ctx: AgentContext, message: str, code: str) -> events.Failed:

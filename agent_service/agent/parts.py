@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agent_service.agent.approvals import ApprovalPolicy
+from agent_service.agent.findings import OutcomeBook
 from agent_service.agent.limits import RunLimits
 from agent_service.events import Token
 from routing.router import ModelRouter
@@ -25,5 +26,7 @@ class AgentParts:
     limits: RunLimits
     wrote: Callable[[str, str, str], None]
     """Told (thread id, path, fingerprint) just before an agent writes a file."""
+    outcomes: OutcomeBook
+    """Learns what became of earlier changes."""
     stream: Callable[[Token], None]
     """Passes a piece of a model's text on to whoever follows."""

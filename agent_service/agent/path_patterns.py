@@ -4,7 +4,8 @@
 
 A pattern without `/`, but for one at its end, fits at any depth; others start at the project folder. One
 that names a folder covers all that is in it; `folder/*` stops at what is directly in it. Everything else
-stands for itself, brackets too. Names are compared as macOS does: whatever their case and Unicode form.
+stands for itself, brackets too. Names are compared as the most forgiving file system would: whatever their
+case and Unicode form, and without characters that are not seen.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import re
 import unicodedata
 from functools import lru_cache, reduce
 from operator import or_
+
+from tools.ignorable import without_ignorable
 
 MAX_LENGTH = 256
 """Characters of a pattern."""
@@ -82,7 +85,7 @@ def path_pattern(text: str) -> PathPattern:
 
 def folded(path: str) -> str:
     """The path as it is compared: canonical caseless matching (Unicode Standard, D145), but composed."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", without_ignorable(path)).casefold())
 
 
 def _simplified(name: str) -> str:

@@ -9,25 +9,34 @@ import asyncio
 import hashlib
 import logging
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from langchain_core.messages import AnyMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.runtime import RunControl
 
 from agent_service.agent.approvals import doubts, read_answer
-from agent_service.agent.contract import CodeAgentRequest, HistoryCheckpoint, ThreadMessage
-from agent_service.agent.errors import LimitReached, Misconfigured, RunEnded
+from agent_service.agent.contract import (
+    CodeAgentRequest,
+    HistoryCheckpoint,
+    RewindResponse,
+    ThreadMessage,
+)
+from agent_service.agent.errors import Misconfigured, RunEnded
 from agent_service.agent.execution import Reached, execute, outcome
 from agent_service.agent.graph import build_graph, call_path
-from agent_service.agent.limits import RunLimits, StopSignal
+from agent_service.agent.limits import StopSignal, limit_reached
 from agent_service.agent.messages import in_a_few_words, raw_arguments, thread_message
 from agent_service.agent.outcome import Outcome
 from agent_service.agent.parts import AgentParts
 from agent_service.agent.refusals import Refusals, calls_since, is_no
 from agent_service.agent.rewind import Rewinder
 from agent_service.agent.state import AgentContext, Turn, instruction_id
+from agent_service.agent.verdicts import ChangeJudge
 from checkpoints.branches import Branches
+from checkpoints.errors import StateDamaged
 from checkpoints.history import History
 from checkpoints.questions import Question
 from checkpoints.runs import Run
@@ -51,6 +60,7 @@ class Runner:
         self._graph = build_graph(parts.tools, saver)
         self.history = History(stores.database, saver.serde)
         self.branches = Branches(stores.database, stores.log, saver.serde)
+        self._judge = ChangeJudge(stores.journal, parts.outcomes)
         self._rewinder = Rewinder(stores, self.history, self.branches, parts.wrote)
         for doubt in doubts(parts.approvals.rules, parts.tools):
             logger.warning("agent.approvals.%s", doubt)
@@ -60,7 +70,7 @@ class Runner:
         questions = await self._stores.questions.all(run.thread_id)
         thread = await self._stores.threads.get(run.principal, run.thread_id)
         if run.kind == "rewind":
-            return await self._rewinder.perform(run, lambda: self._workspace(thread))
+            return await self._rewind(run, thread)
         try:
             await self._parts.find_models()
             workspace = await self._workspace(thread)
@@ -69,6 +79,9 @@ class Runner:
             return await self._outcome(run, Reached({}, [], ended), questions)
         if gate is not None:
             return await self._outcome(run, Reached({}, [gate], None), questions)
+        if workspace and (pending := await self._judge.pending(run.thread_id, before_turn=run.turn_id)):
+            messages = await self._graph_messages(run.thread_id)
+            await self._judge.judge(run.thread_id, pending, workspace, messages)
         control = RunControl()
         stop.when_told(control.request_drain)
         context = AgentContext(
@@ -88,9 +101,9 @@ class Runner:
             stop=stop,
         )
         turn = await self._turn(run, questions)
-        timer = asyncio.get_running_loop().call_later(
-            self._parts.limits.max_run_seconds, stop.set, _time_is_up(self._parts.limits)
-        )
+        seconds = self._parts.limits.max_run_seconds
+        time_is_up = limit_reached(f"{seconds:g} seconds for one run", "max_run_seconds")
+        timer = asyncio.get_running_loop().call_later(seconds, stop.set, time_is_up)
         try:
             reached = await execute(self._graph, turn, questions, context, control)
         finally:
@@ -99,8 +112,7 @@ class Runner:
 
     async def messages(self, thread_id: str) -> list[ThreadMessage]:
         """The conversation so far."""
-        snapshot = await self._graph.aget_state({"configurable": {"thread_id": thread_id}})
-        return [thread_message(each) for each in snapshot.values.get("messages", [])]
+        return [thread_message(each) for each in await self._graph_messages(thread_id)]
 
     async def checkpoints(
         self, thread_id: str, *, limit: int, before: str | None, waiting: bool
@@ -117,9 +129,34 @@ class Runner:
                 messages=each.length,
                 summary=in_a_few_words(each.last) if each.length else "",
                 waiting=waiting and before is None and number == 0,
+                rewound=each.copied,
             )
             for number, each in enumerate(page)
         ]
+
+    async def _rewind(self, run: Run, thread: ThreadRecord) -> Outcome:
+        """Go back, and learn from the changes that this takes back."""
+        messages: list[AnyMessage] = []  # who made them is told on the branch that is left behind
+        if await self._judge.pending(run.thread_id):
+            with suppress(StateDamaged):  # going back may be the way out of it
+                messages = await self._graph_messages(run.thread_id)
+        workspace: Workspace | None = None
+
+        async def open_workspace() -> Workspace | None:
+            nonlocal workspace
+            workspace = await self._workspace(thread)
+            return workspace
+
+        done = await self._rewinder.perform(run, open_workspace)
+        if workspace and isinstance(done.response, RewindResponse) and done.response.restored:
+            pending = await self._judge.pending(run.thread_id)
+            await self._judge.judge(run.thread_id, pending, workspace, messages)
+        return done
+
+    async def _graph_messages(self, thread_id: str) -> list[AnyMessage]:
+        snapshot = await self._graph.aget_state({"configurable": {"thread_id": thread_id}})
+        found: list[AnyMessage] = snapshot.values.get("messages", [])
+        return found
 
     async def _workspace(self, thread: ThreadRecord) -> Workspace | None:
         """The project's files, cleared of what a crash left. Raises Misconfigured."""
@@ -143,7 +180,7 @@ class Runner:
             snapshot = await self._graph.aget_state({"configurable": {"thread_id": run.thread_id}})
             turn: Turn = snapshot.values["turn"]
             return {**turn, "cancelled": cancelled, "expired": expired}
-        request = CodeAgentRequest.model_validate_json(stored)
+        request = CodeAgentRequest.model_validate_json(stored, extra="ignore")  # of another version, too
         return {
             "id": run.turn_id,
             "instruction": request.instruction,
@@ -210,10 +247,3 @@ def _open_workspace(thread: ThreadRecord, unfinished: list[str]) -> Workspace | 
             f"The project folder {thread.project_directory} is gone or unreadable; put it back, then go on."
         ) from None
     return workspace
-
-
-def _time_is_up(limits: RunLimits) -> LimitReached:
-    return LimitReached(
-        f"The limit of {limits.max_run_seconds:g} seconds for one run (agent.max_run_seconds) was reached; "
-        "send a further instruction to go on."
-    )

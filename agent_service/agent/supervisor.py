@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,23 +12,18 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
-import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
-from agent_service import events
-from agent_service.agent.contract import CodeAgentResponse
 from agent_service.agent.errors import InternalFault, RunCancelled
-from agent_service.agent.files_changed import file_changed
 from agent_service.agent.limits import StopSignal
-from agent_service.agent.outcome import Outcome
+from agent_service.agent.outcome import Ending, Outcome, failed
 from agent_service.agent.parts import AgentParts
 from agent_service.agent.retention import Retention
 from agent_service.agent.withdrawal import withdraw_questions
 from checkpoints.diagnosis import passes
 from checkpoints.errors import CheckpointError, DatabaseUnusable, LeaseLost, StateDamaged
-from checkpoints.events import NewEvent
 from checkpoints.journal import Change
 from checkpoints.leases import RENEW_SECONDS, abandoned_threads, release, renew
 from checkpoints.owner import is_of_this_machine
@@ -47,6 +43,8 @@ LOOK_SECONDS = 5.0
 """How often runs that nobody performs, and questions whose time is over, are looked for."""
 FORGET_SECONDS = 6 * 3600.0
 """How often old events are looked for."""
+FIRST_FORGET_SECONDS = (60.0, 600.0)
+"""How long after the start for the first time: not while there is most to do, nor by all replicas at once."""
 WARM_UP_AFTER_SECONDS = 1.0
 DRAIN_SECONDS = 15.0
 """How long a shutdown waits for the steps in flight."""
@@ -86,7 +84,9 @@ class RunSupervisor:
         self._renewing = asyncio.create_task(_repeat(self._renew, RENEW_SECONDS))
         self._chores = (
             asyncio.create_task(_repeat(self._take_over, LOOK_SECONDS)),
-            asyncio.create_task(_repeat(self._forget_events, FORGET_SECONDS)),
+            asyncio.create_task(
+                _repeat(self._forget_events, FORGET_SECONDS, after=random.uniform(*FIRST_FORGET_SECONDS))
+            ),
             asyncio.create_task(_repeat(self._expire, LOOK_SECONDS)),
             asyncio.create_task(self._warm_up()),
         )
@@ -161,7 +161,7 @@ class RunSupervisor:
         run = active.run
         try:
             outcome = await self._outcome(active)
-            ending = None if outcome is None else _Ending.of(run, outcome)
+            ending = None if outcome is None else Ending.of(run, outcome)
         except (LeaseLost, _LetGo):
             raise
         except StateDamaged as damaged:  # more of the same is no help, and other threads go on
@@ -184,7 +184,7 @@ class RunSupervisor:
                 await self._wait_for_database(active, error, seconds)
         raise AssertionError("unreachable")
 
-    async def _settle(self, active: ActiveRun, ending: _Ending) -> None:
+    async def _settle(self, active: ActiveRun, ending: Ending) -> None:
         """Store the end of the run before anybody hears of it."""
         run, (outcome, stored, told) = active.run, ending
         for seconds in _growing(FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS):
@@ -219,20 +219,12 @@ class RunSupervisor:
                 raise LeaseLost(run.thread_id)
         raise _LetGo
 
-    async def _failure(self, run: Run, reason: str, code: str) -> _Ending:
+    async def _failure(self, run: Run, reason: str, code: str) -> Ending:
         """The end of a run that the service itself failed at."""
         changes: list[Change] = []
         with suppress(SQLAlchemyError, CheckpointError):
             changes = await self._stores.journal.changes(run.thread_id, turn_id=run.turn_id)
-        response = CodeAgentResponse(
-            agent_status="error",
-            error_details=reason,
-            request_params=orjson.loads(run.request),
-            thread_id=run.thread_id,
-            run_id=run.run_id,
-            files_changed=[file_changed(change) for change in changes],
-        )
-        return _Ending.of(run, Outcome(response, "error", [], code))
+        return Ending.of(run, failed(run, reason, code, changes))
 
     async def _trim(self, thread_id: str) -> None:
         """Delete the checkpoints that are not to be kept; a failure is no matter of the run that ended."""
@@ -305,20 +297,9 @@ class _LetGo(Exception):
     """The service ends while the database refuses: somebody else takes the run up from what is stored."""
 
 
-class _Ending(NamedTuple):
-    """The end of a run, ready to be stored."""
-
-    outcome: Outcome
-    response: bytes
-    told: list[NewEvent]
-
-    @classmethod
-    def of(cls, run: Run, outcome: Outcome) -> Self:
-        return cls(outcome, orjson.dumps(outcome.response.model_dump(mode="json")), _told(run, outcome))
-
-
-async def _repeat(chore: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Do the chore for ever; after a failure the next time may go better."""
+async def _repeat(chore: Callable[[], Awaitable[None]], seconds: float, *, after: float = 0.0) -> None:
+    """Do the chore for ever, first after so many seconds; after a failure the next time may go better."""
+    await asyncio.sleep(after)
     while True:
         try:
             await chore()
@@ -334,23 +315,6 @@ def _growing(first: float, last: float) -> Iterator[float]:
     while True:
         yield first
         first = min(2 * first, last)
-
-
-def _told(run: Run, outcome: Outcome) -> list[NewEvent]:
-    """What is told of the end of a run."""
-    ids = {"thread_id": run.thread_id, "run_id": run.run_id}
-    response = outcome.response
-    asked = {q.tool_call_id for q in outcome.questions}
-    told: list[events.AgentEvent] = [
-        events.QuestionOpened(**ids, human_input_request=request.model_dump(mode="json"))
-        for request in response.pending_requests
-        if request.tool_call_id in asked
-    ]
-    if response.error_details:
-        told.append(events.Failed(**ids, message=response.error_details, code=outcome.error_code))
-    told += outcome.told
-    told.append(events.RunFinished(**ids, response=response.model_dump(mode="json")))
-    return [events.new_event(each) for each in told]
 
 
 def _import_runner() -> type[Runner]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from agent_service.agent.contract import (
     ForkRequest,
     HistoryCheckpoint,
     Pruned,
+    PrunedThread,
     PruneRequest,
     RewindRequest,
 )
@@ -24,6 +26,7 @@ from agent_service.agent.withdrawal import question_closed
 from checkpoints.idempotency import Finished, IdempotencyKey
 from checkpoints.runs import NewRun
 from checkpoints.stores import Stores
+from checkpoints.threads import ThreadRecord
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +50,15 @@ class Timeline:
         self._stores = stores
 
     async def history(self, principal: str, thread_id: str, *, limit: int, before: str | None) -> HistoryPage:
-        """The thread's newest checkpoints, or those older than `before`. Raises ThreadNotFound."""
+        """The thread's newest checkpoints, or those older than `before`.
+
+        Raises ThreadNotFound; CheckpointNotFound when there is no `before`.
+        """
         thread = await self._stores.threads.get(principal, thread_id)
         waiting = thread.status == "requires_human_input"
         runner = await self._supervisor.runner()
+        if before is not None:
+            await runner.history.moment(thread_id, before)
         found = await runner.checkpoints(thread_id, limit=limit + 1, before=before, waiting=waiting)
         return HistoryPage(found[:limit], len(found) > limit)
 
@@ -101,20 +109,38 @@ class Timeline:
         before = None if days is None else time.time() - days * _DAY
         found = await self._stores.threads.finished(principal, before=before)
         done = Pruned()
-        if request.delete and before is not None:
-            for thread_id in found:
-                done.threads_deleted += await self._stores.threads.forget_finished(
-                    principal, thread_id, before
-                )
-        elif request.keep_checkpoints is not None:
-            history = (await self._supervisor.runner()).history
-            for thread_id in found:
-                gone = await history.keep_last(thread_id, request.keep_checkpoints)
-                done.threads_pruned += gone > 0
-                done.checkpoints_deleted += gone
-        if done != Pruned():
+        if request.keep_checkpoints is not None:
+            gone = await self._trim(found, request.keep_checkpoints, dry_run=request.dry_run)
+            together = sum(each.checkpoints_deleted for each in gone)
+            done = Pruned(threads_pruned=len(gone), checkpoints_deleted=together, threads=gone)
+        elif request.delete and before is not None:
+            gone = await self._delete(found, before, dry_run=request.dry_run)
+            done = Pruned(threads_deleted=len(gone), threads=gone)
+        if done.threads and not request.dry_run:
             await self._compact()
         return done
+
+    async def _delete(
+        self, found: Sequence[ThreadRecord], before: float, *, dry_run: bool
+    ) -> list[PrunedThread]:
+        """Delete these threads if nothing happened on them meanwhile; those that went."""
+        store = self._stores.threads
+        return [
+            PrunedThread(thread_id=each.thread_id, title=each.title)
+            for each in found
+            if dry_run or await store.forget_finished(each.principal, each.thread_id, before)
+        ]
+
+    async def _trim(self, found: Sequence[ThreadRecord], keep: int, *, dry_run: bool) -> list[PrunedThread]:
+        """Delete all but so many checkpoints of these threads; those that had more."""
+        history = (await self._supervisor.runner()).history
+        drop = history.surplus if dry_run else history.keep_last
+        counted = [(each, await drop(each.thread_id, keep)) for each in found]
+        return [
+            PrunedThread(thread_id=each.thread_id, title=each.title, checkpoints_deleted=count)
+            for each, count in counted
+            if count
+        ]
 
     async def _compact(self) -> None:
         try:

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +261,8 @@ def following(service: RunningService, thread_id: str) -> Iterator[list[SseEvent
             yield seen
         finally:
             connection = response.extensions["network_stream"].get_extra_info("socket")
-            connection.shutdown(socket.SHUT_RDWR)  # to close it would not wake the reader
+            with suppress(OSError):  # the stream may have ended by itself
+                connection.shutdown(socket.SHUT_RDWR)  # to close it would not wake the reader
             reader.join(5)
 
 

@@ -34,6 +34,7 @@ from tests.unit.checkpoints.rows import begin
 from tests.unit.checkpoints.savers import Saver, at, id_of
 from tools.filesystem import write_file
 from tools.human import HumanReply, HumanRequest
+from tools.swap import is_temporary
 from tools.tool import ToolCall, ToolContext
 from tools.workspace import Workspace
 
@@ -51,6 +52,21 @@ class HeldUpJournal(EffectJournal):
         await super().begin(run, intent, told)
         claimed = update(threads).where(threads.c.thread_id == "t").values(fence=threads.c.fence + 1)
         await self._of.write(lambda connection: connection.execute(claimed))
+
+
+class PreparedJournal(EffectJournal):
+    """Notes whether a write was prepared, down to its temporary file, when the lease is looked at."""
+
+    def __init__(self, stores: Stores, project: Path) -> None:
+        super().__init__(stores.database, stores.log)
+        self._project = project
+        self.prepared: list[list[bytes]] = []
+
+    async def confirm(self, run: Run) -> None:
+        await super().confirm(run)
+        self.prepared.append(
+            [each.read_bytes() for each in self._project.iterdir() if is_temporary(each.name)]
+        )
 
 
 def play(place: Path, scenario: Callable[[Database, Stores], Awaitable[None]]) -> None:
@@ -89,6 +105,19 @@ def test_an_effect_is_not_made_by_who_lost_the_thread(tmp_path: Path, project: P
     assert not (project / "a.txt").exists()
     assert not (project / SIDE_FILE).exists()
     assert told == [], "nobody is told of a write that does not come"
+
+
+def test_the_last_look_at_the_lease_comes_after_all_preparation(tmp_path: Path, project: Path) -> None:
+    async def scenario(database: Database, stores: Stores) -> None:
+        run, ctx = await begin(stores), ToolContext(Workspace(project), nobody)
+        journal = PreparedJournal(stores, project)
+        runner = EffectRunner(run, journal, Refusals(), ctx, CallNotes(SeenFiles()), STARTED)
+        call = write_file.bind({"filepath": "a.txt", "content": "1\n"})
+        await runner.carry_out(call, "c1", lambda path: Verdict("auto"))
+        assert journal.prepared == [[b"1\n"]]
+
+    play(tmp_path, scenario)
+    assert (project / "a.txt").read_bytes() == b"1\n"
 
 
 def test_a_file_is_not_restored_by_who_lost_the_thread(tmp_path: Path, project: Path) -> None:

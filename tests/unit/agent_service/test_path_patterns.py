@@ -55,6 +55,9 @@ def test_what_a_pattern_matches(pattern: str, matching: str, other: str) -> None
         ("?.txt", "e\u0301.txt"),
         ("\u1fb3", "\u0391\u0345"),  # canonically equal only when decomposed before the case is folded
         ("kelvin", "\u212aelvin"),
+        ("migrations/**", "migra\u200dtions/1.sql"),
+        ("*.lock", "poetry.lo\ufe0fck"),
+        ("mi\u200cgrations/", "migrations/1.sql"),
     ],
 )
 def test_another_spelling_does_not_slip_past(pattern: str, path: str) -> None:
@@ -75,6 +78,8 @@ def test_another_spelling_does_not_slip_past(pattern: str, path: str) -> None:
         ("a\nb", "control character"),
         (".", "the project folder itself"),
         ("./", "the project folder itself"),
+        ("\u200d", "the project folder itself"),
+        (".\u200d.", "has a `..`"),
         ("a" * (MAX_LENGTH + 1), f"longer than {MAX_LENGTH}"),
     ],
 )

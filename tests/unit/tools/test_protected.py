@@ -11,7 +11,8 @@ from tools.protected import Protection, protection, refuse_reading, refuse_writi
     [
         ".git", ".git/config", "sub/.git", "sub/.git/hooks/x", ".GIT/hooks/x", ".git./hooks/x",
         ".git /x", ".git . /x",
-        ".g\u200cit/hooks/x", "\ufeff.git/x", ".g\u00adit/x", "．git/x", "\u2024git/x", ".ＧＩＴ/x",
+        ".g\u200cit/hooks/x", ".git\u200d/x", ".g\u034fit/x", ".\ufe0fgit/x", ".gi\u3164t/x",
+        ".git\U000e0100/x", "\ufeff.git/x", ".g\u00adit/x", "．git/x", "\u2024git/x", ".ＧＩＴ/x",
         "git~1/x", "GIT~2/x",
         ".git::$INDEX_ALLOCATION/x", ".git:x",
     ],

@@ -35,6 +35,41 @@ def test_create(folder: int, tmp_path: Path) -> None:
     assert names(tmp_path) == ["f"]
 
 
+class Stopped(Exception):
+    """What the last look says."""
+
+
+def stop() -> None:
+    raise Stopped
+
+
+def test_the_last_look_stops_every_change(folder: int, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"old")
+    changes: list[Callable[[], bool]] = [
+        lambda: swap.create(folder, "new", b"new", stop),
+        lambda: swap.replace(folder, "f", b"old", b"new", stop),
+        lambda: swap.delete(folder, "f", b"old", stop),
+    ]
+    for change in changes:
+        with pytest.raises(Stopped):
+            change()
+        assert names(tmp_path) == ["f"] and (tmp_path / "f").read_bytes() == b"old"
+
+
+def test_what_changed_during_the_last_look_is_seen(folder: int, tmp_path: Path) -> None:
+    def edit() -> None:
+        (tmp_path / "f").write_bytes(b"edited")
+
+    changes: list[Callable[[], bool]] = [
+        lambda: swap.replace(folder, "f", b"old", b"new", edit),
+        lambda: swap.delete(folder, "f", b"old", edit),
+    ]
+    for change in changes:
+        (tmp_path / "f").write_bytes(b"old")
+        assert not change()
+        assert names(tmp_path) == ["f"] and (tmp_path / "f").read_bytes() == b"edited"
+
+
 def test_create_does_not_replace_a_dangling_link(folder: int, tmp_path: Path) -> None:
     (tmp_path / "f").symlink_to(tmp_path / "nowhere")
     assert not swap.create(folder, "f", b"new")
