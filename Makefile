@@ -11,7 +11,13 @@ say = printf '==> %s\n'
 # An environment is up to date when it was made from these very files: the stamp carries their checksum.
 stamp = .venv/.$(1)-$(firstword $(shell cat requirements/$(1).lock pyproject.toml | cksum))
 
-.PHONY: help demo serve test check extension soak bench lock clean
+# Node.js, from the Python package index where this machine has none that is new enough.
+node = sh scripts/with-node.sh ../$(bin)/python
+
+# What npm installed is up to date when it was made from this very list.
+extension = vscode-extension/node_modules/.from-$(firstword $(shell cat vscode-extension/package-lock.json | cksum))
+
+.PHONY: help demo serve test check extension extension-check extension-test soak bench lock clean
 help:    ## this list
 	@sed -nE 's/^([a-z]+): .*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -22,9 +28,10 @@ demo: $(call stamp,local)    ## the main job on a real model, without any key
 serve: $(call stamp,local)    ## start the service: make serve args="--port 9000"
 	@$(bin)/agent-service serve $(args)
 
-test: check    ## check, then all tests but the benchmarks
+test: check    ## check, then all tests but the benchmarks, those of the extension too
 	@$(say) "Tests"
-	@$(bin)/pytest -q --ignore=tests/benchmarks $(args)
+	@$(bin)/pytest -q -n logical --dist worksteal --ignore=tests/benchmarks $(args)
+	@$(MAKE) --no-print-directory extension-test
 
 check: $(call stamp,dev)    ## style, types and the direction of imports
 	@$(say) "Style"
@@ -34,12 +41,19 @@ check: $(call stamp,dev)    ## style, types and the direction of imports
 	@$(bin)/mypy
 	@$(say) "Direction of imports"
 	@$(bin)/pytest -q tests/unit/test_architecture.py
+	@$(MAKE) --no-print-directory extension-check
 
-extension: $(call stamp,dev)    ## the VS Code extension: style, types, and all its tests in a real editor
-	@$(say) "The extension: what npm lists"
-	@cd vscode-extension && npm ci --no-audit --no-fund --loglevel=error
-	@$(say) "The extension: style, types, tests; the first time this gets an editor and a browser"
-	@cd vscode-extension && npm run --silent check && npm run --silent test:core && npm run --silent test:contract && npm run --silent test:workbench
+extension: extension-check extension-test    ## the VS Code extension: its check and its tests alone
+
+extension-check: $(extension)
+	@$(say) "The extension: style and types"
+	@cd vscode-extension && $(node) npm run --silent check
+
+extension-test: $(extension) $(call stamp,dev)
+	@$(say) "The extension: its core, and the contract with the service"
+	@cd vscode-extension && $(node) npm run --silent test:core && $(node) npm run --silent test:contract
+	@$(say) "The extension in a real editor; the first time this gets the editor and a browser, 1 GB"
+	@cd vscode-extension && $(node) npm run --silent test:editor
 
 soak: $(call stamp,dev)    ## the long tests: kills by the hundred, replicas, load
 	@$(say) "Long tests"
@@ -56,6 +70,11 @@ lock: $(call stamp,dev)    ## write the lock files anew: make lock args=--upgrad
 clean:    ## remove the environment and all caches
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(extension): | .venv/bin/python
+	@$(say) "Installing what vscode-extension/package-lock.json lists"
+	@cd vscode-extension && $(node) npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
 
 .venv/.%: | .venv/bin/python
 	@$(say) "Installing what requirements/$(kind).lock lists"

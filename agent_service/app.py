@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import gettempdir
@@ -24,10 +25,12 @@ from agent_service.agent.parts import AgentParts
 from agent_service.agent.retention import Retention
 from agent_service.agent.supervisor import RunSupervisor
 from agent_service.agent.workspace_watch import WorkspaceWatch
-from agent_service.api import agents, chat, providers, route, service, timeline, usage
+from agent_service.api import agents, chat, docs_page, providers, route, service, timeline, usage
 from agent_service.api.edge import EdgeConfig, protect
 from agent_service.api.errors import install_error_handlers
+from agent_service.api.openapi import describe
 from agent_service.api.services import Services
+from agent_service.api.shortcut import Shortcut
 from agent_service.config_file import ConfigError
 from agent_service.data_dir import prepare_data_dir
 from agent_service.keys.directory import ProviderAccounts, begin
@@ -35,6 +38,7 @@ from agent_service.keys.master import MasterKeySource
 from agent_service.keys.vault import AccountVault
 from agent_service.ledger.ledger import Ledger, open_ledger
 from agent_service.ledger.lessons import Remembering
+from agent_service.ledger.standings import StandingKeeper
 from agent_service.local_model import embedded_provider
 from agent_service.model_pool import ModelPool, make_provider
 from agent_service.notify import Notifier
@@ -49,6 +53,7 @@ from agent_service.watch import watch_file
 from checkpoints.accounts import AccountStore
 from checkpoints.opening import open_database
 from checkpoints.stores import Stores
+from routing.candidate import Candidate
 from tools.filesystem import edit_file, list_files, read_file, write_file
 from tools.human import ask_human_for_input
 from tools.project import resolve_project
@@ -57,6 +62,7 @@ from tools.tool import Tool, ToolRegistry
 logger = logging.getLogger(__name__)
 
 BUILT_IN_TOOLS = (read_file, write_file, edit_file, list_files, ask_human_for_input)
+CHAT_PATHS = ("/v1/chat/completions", "/chat/completions")
 TOOL_ENTRY_POINTS = "agent_service.tools"
 """The group under which installed packages offer tools of their own."""
 
@@ -90,6 +96,7 @@ class Service:
         self.settings = settings or launch.settings()
         self.tools = load_tools(self.settings.agent.tools)
         self._agent: CodeAgent | None = None
+        self._models: ModelPool | None = None
         self.asgi = self._application()
 
     def drain(self) -> None:
@@ -97,25 +104,37 @@ class Service:
         if self._agent is not None:
             self._agent.drain()
 
+    async def candidates(self) -> tuple[Candidate, ...]:
+        """Every model of every provider, once it has begun to serve. Raises NoProviderConfigured."""
+        if self._models is None:
+            return ()
+        await self._models.require_any()
+        return await self._models.router.pool.candidates()
+
     def _application(self) -> ASGIApp:
         app = FastAPI(
             title="agent-service",
             version=__version__,
             summary="A self-hosted coding agent with a human in the loop",
             lifespan=self._lifespan,
+            docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
+            redoc_url=None,
         )
+        describe(app)
         install_error_handlers(app)
         app.include_router(service.root)
+        app.include_router(docs_page.router)
         for part in (agents, timeline, chat, route, usage, service):
             add_with_alias(app, part.router)
         app.include_router(providers.router, prefix="/api")
-        return protect(app, EdgeConfig.from_settings(self.settings.server))
+        hottest = Shortcut(app, CHAT_PATHS, chat.chat_completions)
+        return protect(hottest, EdgeConfig.from_settings(self.settings.server))
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             app.state.services = await self._open(stack)
-            self._agent = app.state.services.agent
+            self._agent, self._models = app.state.services.agent, app.state.services.models
             yield
 
     async def _open(self, stack: AsyncExitStack) -> Services:
@@ -137,7 +156,10 @@ class Service:
                 meter=ledger.meter,
             )
         )
-        await stack.enter_async_context(Remembering(models.router, ledger.lessons))
+        memory = await stack.enter_async_context(Remembering(models.router, ledger.lessons))
+        await stack.enter_async_context(
+            StandingKeeper(models.router.pool, models.health, ledger.standings, ledger.budgets)
+        )
         accounts = ProviderAccounts(vault, models, settings, launch.environ, launch.secrets, begun)
         stores = Stores.on(database)
         feed = await stack.enter_async_context(EventFeed(stores.log))
@@ -151,6 +173,7 @@ class Service:
             approvals=ApprovalPolicy(settings.agent.approvals),
             limits=_limits(settings),
             wrote=watch.wrote,
+            outcomes=memory,
             stream=feed.publish,
         )
         retention = Retention(settings.state.keep_checkpoints, settings.state.keep_events_days)
@@ -208,24 +231,21 @@ def load_tools(references: Sequence[str]) -> ToolRegistry:
     for point in entry_points(group=TOOL_ENTRY_POINTS):
         tools.append(_as_tool(f"entry point {point.name}", point.load))
     for reference in references:
-        module, _, attribute = reference.partition(":")
-        tools.append(
-            _as_tool(
-                f"agent.tools: {reference}",
-                lambda module=module, attribute=attribute: getattr(
-                    importlib.import_module(module), attribute
-                ),
-            )
-        )
+        tools.append(_as_tool(f"agent.tools: {reference}", partial(_named, reference)))
     try:
         return ToolRegistry(tools)
     except ValueError as error:
         raise ConfigError(f"agent.tools: {error}") from None
 
 
-def _as_tool(where: str, load: object) -> Tool:
+def _named(reference: str) -> object:
+    module, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _as_tool(where: str, load: Callable[[], object]) -> Tool:
     try:
-        found = load() if callable(load) else None
+        found = load()
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"{where}: {error}; the module must be installed, or its folder named in PYTHONPATH"

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.databases import Place, PostgresqlServer
+
+os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"  # not that of whoever runs the tests
+
+settings.register_profile("unhurried", deadline=None)  # how long a test takes is the machine's affair
+settings.load_profile("unhurried")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 from uuid import uuid4
@@ -15,12 +14,13 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from agent_service import events
 from agent_service.agent.code_agent import CodeAgent
 from agent_service.agent.contract import CodeAgentRequest, CodeAgentResponse, ResumeRequest, RunAccepted
-from agent_service.agent.errors import InvalidRequest
 from agent_service.agent.supervisor import ActiveRun
+from agent_service.api.cursor import read_cursor
 from agent_service.api.documentation import errors, event_stream
 from agent_service.api.json_route import StrictJsonRoute
+from agent_service.api.parameters import IdempotencyKeyHeader, LastEventIdHeader, ThreadId
 from agent_service.api.runs import idempotency_key, stored_response
-from agent_service.api.schemas import ThreadDetail, ThreadDiff, ThreadList, ThreadMessages, ThreadSummary
+from agent_service.api.schemas import ThreadDetail, ThreadDiff, ThreadList, ThreadMessages
 from agent_service.api.services import PrincipalOf, ServicesOf
 from agent_service.events import KEEP_ALIVE, encode_sse
 from checkpoints.idempotency import Finished
@@ -47,10 +47,14 @@ _RUN_ANSWERS: dict[int | str, dict[str, Any]] = {
     responses=_RUN_ANSWERS,
 )
 async def invoke(
-    body: CodeAgentRequest, request: Request, services: ServicesOf, principal: PrincipalOf
+    body: CodeAgentRequest,
+    request: Request,
+    services: ServicesOf,
+    principal: PrincipalOf,
+    repeat: IdempotencyKeyHeader = None,
 ) -> Response:
     """Start a thread, or go on with one. The run belongs to the service: leaving does not stop it."""
-    key = idempotency_key(request, "invoke", await request.body())
+    key = idempotency_key(repeat, "invoke", await request.body())
     if earlier := await services.agent.replay(principal, key):
         return _answer_again(request, body, earlier)
     await services.models.check(body.model or "auto", body.provider)
@@ -70,10 +74,14 @@ async def invoke(
     responses=_RUN_ANSWERS,
 )
 async def resume(
-    body: ResumeRequest, request: Request, services: ServicesOf, principal: PrincipalOf
+    body: ResumeRequest,
+    request: Request,
+    services: ServicesOf,
+    principal: PrincipalOf,
+    repeat: IdempotencyKeyHeader = None,
 ) -> Response:
     """The first answer wins; the same answer again gives the thread's present outcome."""
-    key = idempotency_key(request, "resume", await request.body())
+    key = idempotency_key(repeat, "resume", await request.body())
     if earlier := await services.agent.replay(principal, key):
         return _answer_again(request, body, earlier)
     await services.models.require_any()  # before the answer is taken: it must not be used up for nothing
@@ -89,20 +97,20 @@ async def resume(
 async def list_threads(
     services: ServicesOf,
     principal: PrincipalOf,
-    status: ThreadStatus | None = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=256)] = None,
+    status: Annotated[ThreadStatus | None, Query(description="Only those.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="At most so many.")] = 50,
+    cursor: Annotated[
+        str | None, Query(max_length=256, description="The `next_cursor` of the page before.")
+    ] = None,
 ) -> ThreadList:
     """The caller's threads, the latest first."""
-    after = _read_cursor(cursor) if cursor else None
+    after = read_cursor(cursor) if cursor else None
     found = await services.agent.threads(principal, status=status, limit=limit + 1, after=after)
-    page = found[:limit]
-    more = _write_cursor(page[-1].updated_at, page[-1].thread_id) if len(found) > limit else None
-    return ThreadList(threads=[ThreadSummary.of(record) for record in page], next_cursor=more)
+    return ThreadList.of_records(found, limit)
 
 
 @router.get("/agents/threads/{thread_id}", summary="Show a thread", responses=errors(401, 403, 404, 422))
-async def show_thread(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> ThreadDetail:
+async def show_thread(thread_id: ThreadId, services: ServicesOf, principal: PrincipalOf) -> ThreadDetail:
     """The thread and its latest run."""
     return ThreadDetail.of_view(await services.agent.thread(principal, thread_id))
 
@@ -112,7 +120,7 @@ async def show_thread(thread_id: str, services: ServicesOf, principal: Principal
     summary="Show a conversation",
     responses=errors(401, 403, 404, 422),
 )
-async def show_messages(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> ThreadMessages:
+async def show_messages(thread_id: ThreadId, services: ServicesOf, principal: PrincipalOf) -> ThreadMessages:
     """All messages, with the tool calls and their answers."""
     messages = await services.agent.messages(principal, thread_id)
     return ThreadMessages(thread_id=thread_id, messages=messages)
@@ -124,7 +132,7 @@ async def show_messages(thread_id: str, services: ServicesOf, principal: Princip
     summary="Delete a thread",
     responses=errors(401, 403, 404, 409, 422),
 )
-async def delete_thread(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> None:
+async def delete_thread(thread_id: ThreadId, services: ServicesOf, principal: PrincipalOf) -> None:
     """Delete the thread and all that is kept of it; files in the project stay as they are."""
     await asyncio.shield(services.agent.delete(principal, thread_id))
 
@@ -132,7 +140,7 @@ async def delete_thread(thread_id: str, services: ServicesOf, principal: Princip
 @router.get(
     "/agents/threads/{thread_id}/diff", summary="What a thread changed", responses=errors(401, 403, 404, 422)
 )
-async def show_diff(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> ThreadDiff:
+async def show_diff(thread_id: ThreadId, services: ServicesOf, principal: PrincipalOf) -> ThreadDiff:
     """One unified diff of all that the thread changed."""
     changes = await services.agent.changes(principal, thread_id)
     diffs = [await asyncio.to_thread(unified_diff, c.path, c.before, c.after) for c in changes]
@@ -146,18 +154,21 @@ async def show_diff(thread_id: str, services: ServicesOf, principal: PrincipalOf
     responses={200: event_stream("The thread's events."), **errors(401, 403, 404, 422)},
 )
 async def follow_thread(
-    thread_id: str,
-    request: Request,
+    thread_id: ThreadId,
     services: ServicesOf,
     principal: PrincipalOf,
-    after: Annotated[int | None, Query(ge=0)] = None,
+    after: Annotated[
+        int | None,
+        Query(ge=0, description="The number of the last event that was seen; 0: all that are kept."),
+    ] = None,
+    last_event_id: LastEventIdHeader = None,
 ) -> StreamingResponse:
     """The thread's events after the number given as `Last-Event-ID` or `after`, and then as they come.
 
     Without a number: from now on; with `after=0` all that are kept.
     """
     record = (await services.agent.thread(principal, thread_id)).record
-    latest, number = record.last_event, _last_event_id(request)
+    latest, number = record.last_event, _number(last_event_id)
     start = min(latest, number if number is not None else latest if after is None else after)
 
     async def stream() -> AsyncIterator[bytes]:
@@ -173,7 +184,7 @@ async def follow_thread(
 @router.post(
     "/agents/threads/{thread_id}/cancel", summary="Stop a thread", responses=errors(401, 403, 404, 409, 422)
 )
-async def cancel_thread(thread_id: str, services: ServicesOf, principal: PrincipalOf) -> ThreadDetail:
+async def cancel_thread(thread_id: ThreadId, services: ServicesOf, principal: PrincipalOf) -> ThreadDetail:
     """Stop the run under way, or withdraw the open questions; the thread is idle afterwards."""
     return ThreadDetail.of_view(await asyncio.shield(services.agent.cancel(principal, thread_id)))
 
@@ -215,7 +226,7 @@ def _run_finished(earlier: Finished) -> events.RunFinished:
     return events.RunFinished(thread_id=response["thread_id"], run_id=response["run_id"], response=response)
 
 
-def _accepted(thread_id: str, run_id: str) -> JSONResponse:
+def _accepted(thread_id: ThreadId, run_id: str) -> JSONResponse:
     return JSONResponse(RunAccepted(thread_id=thread_id, run_id=run_id).model_dump(), status_code=202)
 
 
@@ -252,19 +263,7 @@ def _sse(stream: AsyncIterator[bytes]) -> StreamingResponse:
     return StreamingResponse(stream, media_type="text/event-stream", headers=_SSE_HEADERS)
 
 
-def _last_event_id(request: Request) -> int | None:
+def _number(last_event_id: str | None) -> int | None:
     """What a client has seen before it was cut off; text that is no number of ours counts as nothing."""
-    number = request.headers.get("last-event-id", "")
-    return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else None
-
-
-def _write_cursor(updated_at: float, thread_id: str) -> str:
-    return base64.urlsafe_b64encode(f"{updated_at!r} {thread_id}".encode()).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[float, str]:
-    try:
-        moment, thread_id = base64.urlsafe_b64decode(cursor).decode().split(" ")
-        return float(moment), thread_id
-    except ValueError:
-        raise InvalidRequest("cursor", "It is not a cursor of this service; start without one.") from None
+    text = last_event_id or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

@@ -14,9 +14,10 @@ from agent_service.agent.contract import Documented
 from agent_service.agent.errors import InvalidRequest
 from agent_service.api.documentation import errors
 from agent_service.api.errors import classify, error_type
-from agent_service.api.json_route import BadJson, StrictJsonRequest, StrictJsonRoute
+from agent_service.api.json_route import BadJson, StrictJsonRoute
 from agent_service.api.services import PrincipalOf, Services, ServicesOf
 from agent_service.principals import Principal
+from routing.config import DEFAULT_ACCOUNT
 from routing.errors import RoutingError, StreamCut
 from routing.stream import RoutedStream
 from routing.types import ChatRequest, Payer, Quality, RouteDecision
@@ -89,12 +90,12 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         }
     },
 )
-async def chat_completions(request: Request, services: ServicesOf, principal: PrincipalOf) -> Response:
+async def chat_completions(request: Request) -> Response:
     """Answered by the best suitable model of the pool; see the `x-router-*` headers for which and why."""
-    body = await StrictJsonRequest(request.scope, request.receive).json()
+    body = await request.json()
     if not isinstance(body, dict):
         raise BadJson("The body must be a JSON object.")
-    return await _complete(services, principal, body)
+    return await _complete(request.app.state.services, request.state.principal, body)
 
 
 @router.post("/contextual_chat/completions", summary="Prompt with editor context", responses=_ANSWERS)
@@ -159,16 +160,20 @@ async def _streamed(services: Services, wanted: ChatRequest) -> Response:
 
 async def _chunks(routed: RoutedStream, *, wants_usage: bool) -> AsyncIterator[bytes]:
     """The provider's chunks as they came; an error event instead of `[DONE]` when they break off."""
+    ready = b""  # what came together is passed on together: to write is what costs most
     try:
         async for chunk in routed:
             if wants_usage or chunk.data.get("choices"):  # usage is asked for upstream in any case
-                yield b"data: " + chunk.raw + b"\n\n"
-        yield b"data: [DONE]\n\n"
+                ready += b"data: " + chunk.raw + b"\n\n"
+            if ready and not chunk.more:
+                yield ready
+                ready = b""
+        yield ready + b"data: [DONE]\n\n"
     except RoutingError as error:
         status, code = classify(error)
         usage = error.usage if isinstance(error, StreamCut | BudgetExceeded) else None
         told = {"message": str(error), "type": error_type(status), "param": None, "code": code}
-        yield b"data: " + orjson.dumps({"error": told, "usage": usage}) + b"\n\n"
+        yield ready + b"data: " + orjson.dumps({"error": told, "usage": usage}) + b"\n\n"
     finally:
         await routed.aclose()
 
@@ -220,6 +225,8 @@ def _headers(decision: RouteDecision) -> dict[str, str]:
         "x-router-model": decision.model.encode("ascii", "replace").decode(),
         "x-router-attempts": str(decision.attempts),
     }
+    if decision.account != DEFAULT_ACCOUNT:
+        headers["x-router-account"] = decision.account
     if decision.dropped:
         headers["x-router-dropped"] = ", ".join(name[:64] for name in decision.dropped if name.isascii())
     return headers

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from agent_service.api.errors import ErrorAnswer
-from agent_service.events import EVENT_KINDS
 
 _MEANING = {
     400: "Malformed body.",
@@ -18,8 +17,41 @@ _MEANING = {
     422: "A field is missing or wrong; `param` names it.",
     429: "Too many requests, or `budget_exceeded`; see `Retry-After`.",
     502: "A provider failed.",
-    503: "No provider, overload, or shutting down; see `Retry-After`.",
+    503: "No provider, overload, or shutting down; with `Retry-After` if it may pass by itself.",
     504: "A provider did not answer in time.",
+}
+
+
+_IDS = {"thread_id": "greeter-1", "run_id": "c0ffee00c0ffee00c0ffee00c0ffee00"}
+_EVENTS = {
+    "tool.finished": {
+        "summary": "A file was changed",
+        "value": {
+            "seq": 4,
+            **_IDS,
+            "kind": "tool.finished",
+            "tool_call_id": "write_1",
+            "name": "write_file",
+            "ok": True,
+            "summary": "wrote name.txt",
+            "files_changed": [{"path": "name.txt", "action": "created", "additions": 1, "deletions": 0}],
+        },
+    },
+    "question.opened": {
+        "summary": "The run needs a person",
+        "value": {
+            "seq": 6,
+            **_IDS,
+            "kind": "question.opened",
+            "human_input_request": {
+                "tool_call_id": "call_1",
+                "question_for_human": "Which name should be greeted?",
+                "kind": "question",
+                "options": None,
+                "preview": None,
+            },
+        },
+    },
 }
 
 
@@ -30,6 +62,6 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def event_stream(description: str) -> dict[str, Any]:
     """A `responses` entry for a route that can answer with Server-Sent Events."""
-    kinds = ", ".join(f"`{kind}`" for kind in EVENT_KINDS)
-    described = f"{description} Events: {kinds}."
-    return {"description": described, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    described = f"{description} The `data` of each event of a stream is one `AgentEvent`."
+    content = {"schema": {"$ref": "#/components/schemas/AgentEvent"}, "examples": _EVENTS}
+    return {"description": described, "content": {"text/event-stream": content}}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import orjson
@@ -190,10 +190,10 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _with_security_headers(send: Send) -> Send:
-    async def wrapped(message: Message) -> None:
+    def wrapped(message: Message) -> Awaitable[None]:  # every piece of a stream passes: no coroutine is made
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), *_SECURITY_HEADERS]}
-        await send(message)
+        return send(message)
 
     return wrapped
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +15,7 @@ from starlette.exceptions import HTTPException
 from agent_service.agent.contract import Documented
 from agent_service.agent.errors import InvalidRequest
 from agent_service.api.json_route import BadJson
+from agent_service.api.validation import first_misfit
 from agent_service.config_file import ConfigError
 from agent_service.keys import errors as accounts
 from checkpoints import errors as store
@@ -80,6 +80,9 @@ _TABLE: tuple[tuple[type[Exception], int, str], ...] = (
 )
 """Looked through from the top, so the narrower class stands before the wider."""
 
+_PASSING = (store.LeaseLost, store.DatabaseUnusable, routing.NoProviderAvailable)
+"""What may be over when the same request comes again; for the rest somebody has to do something first."""
+
 
 def error_answer(
     status: int,
@@ -114,23 +117,19 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(store.CheckpointError)
     @app.exception_handler(routing.RoutingError)
+    @app.exception_handler(accounts.AccountError)
     @app.exception_handler(ConfigError)
     async def known(_: Request, error: Exception) -> JSONResponse:
         status, code = classify(error)
         wait = getattr(error, "retry_after", None)
         headers = {"Retry-After": str(max(1, math.ceil(wait)))} if wait is not None else {}
-        if status == 503 and not headers:
+        if not headers and isinstance(error, _PASSING):
             headers["Retry-After"] = "5"
         param = getattr(error, "param", None)
         return error_answer(status, str(error), code, param=param, headers=headers)
 
-    @app.exception_handler(accounts.AccountError)
-    async def account(_: Request, error: accounts.AccountError) -> JSONResponse:
-        status, code = classify(error)
-        return error_answer(status, str(error), code, param=error.param)
-
     @app.exception_handler(InvalidRequest)
-    async def misfit(_: Request, error: InvalidRequest) -> JSONResponse:
+    async def unfit(_: Request, error: InvalidRequest) -> JSONResponse:
         return error_answer(422, str(error), error.code, param=error.param)
 
     @app.exception_handler(BadJson)
@@ -138,11 +137,9 @@ def install_error_handlers(app: FastAPI) -> None:
         return error_answer(400, str(error.detail), "invalid_request")
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first: Any = error.errors()[0]
-        param = ".".join(str(part) for part in first["loc"][1:]) or None
-        message = f"{param or 'The body'}: {first['msg'].removeprefix('Value error, ')}."
-        return error_answer(422, message, "invalid_request", param=param)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        misfit = first_misfit(error, request.scope.get("route"))
+        return error_answer(422, misfit.message, "invalid_request", param=misfit.param)
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> JSONResponse:

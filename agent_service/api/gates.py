@@ -80,7 +80,7 @@ def plain_host(text: str) -> str:
     if text.startswith("["):
         host, bracket, port = text[1:].partition("]")
         port = port.removeprefix(":") if port.startswith(":") else port and "?"
-        return host if bracket and _is_port(port) else ""
+        return host if bracket and ":" in host and _is_port(port) else ""
     if text.count(":") > 1:  # a bare IPv6 address, as a configuration may have it; no browser sends one
         return text
     host, _, port = text.partition(":")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
-from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from agent_service.agent.errors import InvalidRequest
@@ -16,12 +15,11 @@ from checkpoints.idempotency import IdempotencyKey
 MAX_KEY_LENGTH = 255
 
 
-def idempotency_key(request: Request, route: str, raw: bytes) -> IdempotencyKey | None:
+def idempotency_key(key: str | None, route: str, raw: bytes) -> IdempotencyKey | None:
     """The request's key if it has one; `raw` is what a repeat must have in common with it.
 
     Raises InvalidRequest.
     """
-    key = request.headers.get("idempotency-key")
     if key is None:
         return None
     if not 1 <= len(key) <= MAX_KEY_LENGTH:

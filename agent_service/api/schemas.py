@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field
 
-from agent_service.agent.code_agent import ThreadView
 from agent_service.agent.contract import (
     AgentStatus,
     CodeAgentResponse,
@@ -18,8 +18,12 @@ from agent_service.agent.contract import (
     RewindResponse,
     ThreadMessage,
 )
-from agent_service.agent.timeline import HistoryPage
+from agent_service.api.cursor import write_cursor
 from checkpoints.threads import ThreadRecord, ThreadStatus
+
+if TYPE_CHECKING:  # whoever only lists threads need not load the agent
+    from agent_service.agent.code_agent import ThreadView
+    from agent_service.agent.timeline import HistoryPage
 
 
 class ThreadSummary(Documented):
@@ -50,6 +54,12 @@ class ThreadList(Documented):
     """This page."""
     next_cursor: str | None = None
     """Give it as `cursor` for the next page; null on the last one."""
+
+    @classmethod
+    def of_records(cls, found: Sequence[ThreadRecord], limit: int) -> Self:
+        """A page of so many; one more was looked for."""
+        more = write_cursor(found[limit - 1]) if len(found) > limit else None
+        return cls(threads=[ThreadSummary.of(each) for each in found[:limit]], next_cursor=more)
 
 
 class ThreadDetail(ThreadSummary):

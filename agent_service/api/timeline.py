@@ -18,6 +18,7 @@ from agent_service.agent.contract import (
 )
 from agent_service.api.documentation import errors
 from agent_service.api.json_route import StrictJsonRoute
+from agent_service.api.parameters import IdempotencyKeyHeader, ThreadId
 from agent_service.api.runs import idempotency_key, stored_response
 from agent_service.api.schemas import ThreadDetail, ThreadHistory, ThreadRewound
 from agent_service.api.services import PrincipalOf, ServicesOf
@@ -32,11 +33,14 @@ router = APIRouter(route_class=StrictJsonRoute)
     responses=errors(401, 403, 404, 422),
 )
 async def show_history(
-    thread_id: str,
+    thread_id: ThreadId,
     services: ServicesOf,
     principal: PrincipalOf,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    before: Annotated[str | None, Query(pattern=CHECKPOINT_ID_PATTERN)] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="At most so many.")] = 50,
+    before: Annotated[
+        str | None,
+        Query(pattern=CHECKPOINT_ID_PATTERN, description="Only those older than this checkpoint."),
+    ] = None,
 ) -> ThreadHistory:
     """The moments to which the thread can go back, the newest first."""
     page = await services.agent.timeline.history(principal.name, thread_id, limit=limit, before=before)
@@ -50,17 +54,18 @@ async def show_history(
     responses=errors(400, 401, 403, 404, 409, 415, 422),
 )
 async def fork_thread(
-    thread_id: str,
+    thread_id: ThreadId,
     request: Request,
     services: ServicesOf,
     principal: PrincipalOf,
     body: ForkRequest | None = None,
+    repeat: IdempotencyKeyHeader = None,
 ) -> ThreadDetail:
     """A new thread with the history up to a checkpoint; what happens on one does not touch the other.
 
     Forked where the thread waits, the questions are open in both, each to be answered for itself.
     """
-    key = idempotency_key(request, "fork", _about(thread_id, await request.body()))
+    key = idempotency_key(repeat, "fork", _about(thread_id, await request.body()))
     fork_id = await asyncio.shield(
         services.agent.timeline.fork(principal.name, thread_id, body or ForkRequest(), key)
     )
@@ -74,7 +79,12 @@ async def fork_thread(
     responses=errors(400, 401, 403, 404, 409, 415, 422, 503),
 )
 async def rewind_thread(
-    thread_id: str, body: RewindRequest, request: Request, services: ServicesOf, principal: PrincipalOf
+    thread_id: ThreadId,
+    body: RewindRequest,
+    request: Request,
+    services: ServicesOf,
+    principal: PrincipalOf,
+    repeat: IdempotencyKeyHeader = None,
 ) -> ThreadRewound | JSONResponse:
     """Go on from an earlier checkpoint. What came after it stays in the history, to be returned to.
 
@@ -82,7 +92,7 @@ async def rewind_thread(
     Questions that are open now are withdrawn. A question that was open then is not asked again by itself:
     send an instruction. A fork that is made while the thread waits keeps its questions open.
     """
-    key = idempotency_key(request, "rewind", _about(thread_id, await request.body()))
+    key = idempotency_key(repeat, "rewind", _about(thread_id, await request.body()))
     begun = await asyncio.shield(services.agent.timeline.rewind(principal.name, thread_id, body, key))
     stored = begun.response if isinstance(begun, Finished) else await stored_response(begun)
     if isinstance(stored, JSONResponse):

@@ -22,9 +22,8 @@ def app() -> None:
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="replace"
-            )  # a terminal without a character shows ?, and the run goes on
+            # A terminal without a character shows ?, and the run goes on.
+            stream.reconfigure(errors="replace")
     try:
         cli(prog_name="agent-service")
     except Exception as error:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -13,30 +11,45 @@ from uuid import uuid4
 import httpx
 import orjson
 
-from agent_service.cli.fault import FAILED, WRONG_USAGE, Fault
+from agent_service.cli.event_stream import (
+    Event,
+    Events,
+    of_latest_instruction,
+    of_run,
+    replayed,
+    server_sent_events,
+)
+from agent_service.cli.fault import FAILED, WRONG_USAGE, Disconnected, Fault
+from agent_service.cli.ids import full_id
+from agent_service.cli.wording import command_name
 
 SILENCE_SECONDS = 60.0
 """A stream without even a sign of life (the service sends one every 15 s) for so long is broken."""
 REPLAY_SECONDS = 3.0
 """After so long without a further event those of a run that ended were all replayed."""
+CALL_SECONDS = 30.0
+"""How long an answer may take: the first one for which a new service has to load the graph takes a while."""
 CANCEL_SECONDS = 40.0
 """A cancel waits for the tool call under way."""
+MOST_TASK = 2000
+"""Characters of a task that a route is asked for; with eight bytes for each, an address is still taken."""
 REWIND_SECONDS = 60.0
 """A rewind may have many files to restore."""
 VERIFY_SECONDS = 60.0
 """A provider is asked about a key, perhaps one account after the other."""
 PRUNE_SECONDS = 600.0
 """Giving space back copies the whole database."""
-MIN_ID_LENGTH = 4
-"""Of the beginning of a thread's id that is taken for the id."""
-UUID_LENGTH = 36
 _KEY = "Idempotency-Key"
 PAGE = 200
 """Threads asked for at once; the most that the service gives."""
 
-Event = dict[str, Any]
-Events = Generator[Event, None, None]
-"""Those of one run; close it to leave early."""
+_FATES = ("question.answered", "question.closed")
+_ROUTES = {
+    "GET /v1/agents/threads/{id}/history": "threads history THREAD",
+    "POST /v1/agents/resume": "threads answer THREAD",
+}
+"""How people do what the service's messages name a route for."""
+
 Begin = Callable[[], Events]
 """Asks for the events of a run; to call it again does no harm."""
 Json = dict[str, Any]
@@ -53,12 +66,6 @@ class Refused(Fault):
     def is_repeated(self) -> bool:
         """Whether the request had arrived before and its run goes on."""
         return self.code == "thread_busy" and self.param == _KEY
-
-
-class Disconnected(Fault):
-    """The service left in the middle, or cannot be reached."""
-
-    code = "disconnected"
 
 
 class ServiceClient:
@@ -79,21 +86,52 @@ class ServiceClient:
     def follow(self, last: Event, silence: float = SILENCE_SECONDS) -> Events:
         """The further events of a run whose stream broke off after that one."""
         path = f"/v1/agents/threads/{_segment(last['thread_id'])}/events"
-        return self._events("GET", path, last["run_id"], silence, params={"after": last["seq"]})
+        events = self._events("GET", path, silence, params={"after": last["seq"]})
+        return of_run(events, last["run_id"])
 
     def follow_latest(self, thread: Json) -> Events:
-        """The events of the thread's latest run from the first one that is kept.
+        """The events of the thread's latest instruction from the first one that is kept, answers included.
 
-        They come to an end in any case: that of a run that ended is told by the thread if by no event.
+        They come to an end in any case: how a run that ended stands now is told by the thread.
         """
+        path = f"/v1/agents/threads/{_segment(thread['thread_id'])}/events"
         first = {"thread_id": thread["thread_id"], "run_id": thread["run_id"], "seq": 0}
-        if thread["status"] == "running":
-            yield from self.follow(first)
+        running = thread["status"] == "running"
+        silence = SILENCE_SECONDS if running else REPLAY_SECONDS
+        stream = self._events("GET", path, silence, params={"after": 0})
+        events = of_latest_instruction(stream, thread["run_id"])
+        if running:
+            yield from events
             return
         try:
-            yield from _replayed(self.follow(first, REPLAY_SECONDS))
+            for event in replayed(events, REPLAY_SECONDS):
+                first["seq"] = event["seq"]
+                if event["kind"] != "run.finished":
+                    yield event
+                elif closed := self._closed_since(event, thread):
+                    yield closed
         except Disconnected:
-            yield {**first, "kind": "run.finished", "response": thread["last_response"]}
+            pass
+        yield {**first, "kind": "run.finished", "response": thread["last_response"]}
+
+    def _closed_since(self, finished: Event, thread: Json) -> Event | None:
+        """What became of the question that the run ended with, if the thread does not wait any more."""
+        asked = finished["response"].get("human_input_request")
+        if not asked or thread["status"] == "requires_human_input":
+            return None
+        return self.fate(finished, asked["tool_call_id"], REPLAY_SECONDS)
+
+    def fate(self, last: Event, tool_call_id: str, silence: float = SILENCE_SECONDS) -> Event | None:
+        """What became of a question after that event: it was answered or closed. None if nothing did.
+
+        Waits for it for as long as the service gives signs of life.
+        """
+        path = f"/v1/agents/threads/{_segment(last['thread_id'])}/events"
+        with suppress(Fault):
+            for event in self._events("GET", path, silence, params={"after": last["seq"]}):
+                if event.get("tool_call_id") == tool_call_id and event["kind"] in _FATES:
+                    return event
+        return None
 
     def threads(self, status: str | None, limit: int, cursor: str | None) -> Json:
         """A page of threads, the latest first."""
@@ -106,19 +144,9 @@ class ServiceClient:
         return self._json("GET", f"/v1/agents/threads/{_segment(thread_id)}")
 
     def full_id(self, beginning: str) -> str:
-        """The id of the one thread whose id begins so (4 characters or more), else what was given.
-
-        Raises Fault when several do.
-        """
-        if len(beginning) < MIN_ID_LENGTH or len(beginning) >= UUID_LENGTH:
-            return beginning
-        found = [name for name in self._thread_ids() if name.startswith(beginning)]
-        if beginning in found or not found:
-            return beginning
-        if len(found) > 1:
-            named = "".join(f"\n  {name}" for name in found[:10])
-            raise Fault(f"several threads begin with {beginning}; give more of the id:{named}", WRONG_USAGE)
-        return found[0]
+        """The id of the one thread whose id begins so, else what was given. Raises Fault when several do."""
+        several = f"several threads begin with {beginning}; give more of the id"
+        return full_id(beginning, self._thread_ids(), several)
 
     def diff(self, thread_id: str) -> str:
         """One unified diff of all that the thread changed; empty if nothing."""
@@ -133,10 +161,10 @@ class ServiceClient:
         """Delete the thread and all that is kept of it."""
         self._call("DELETE", f"/v1/agents/threads/{_segment(thread_id)}")
 
-    def history(self, thread_id: str, limit: int) -> Json:
-        """A thread's newest checkpoints."""
+    def history(self, thread_id: str, limit: int, before: str | None = None) -> Json:
+        """A thread's newest checkpoints, or the newest of those before one."""
         path = f"/v1/agents/threads/{_segment(thread_id)}/history"
-        return self._json("GET", path, params={"limit": limit})
+        return self._json("GET", path, params={"limit": limit} | ({"before": before} if before else {}))
 
     def fork(self, thread_id: str, checkpoint_id: str | None) -> Json:
         """The new thread that goes on from a checkpoint, the latest by default."""
@@ -149,10 +177,19 @@ class ServiceClient:
         body = {"checkpoint_id": checkpoint_id, "files": files}
         return self._json("POST", path, json=body, timeout=REWIND_SECONDS)
 
-    def prune(self, keep: int | None, older_than_days: float | None, *, delete: bool) -> Json:
-        """What was cleared away of the finished threads, in numbers."""
+    def prune(
+        self, keep: int | None, older_than_days: float | None, *, delete: bool, dry_run: bool = False
+    ) -> Json:
+        """What was cleared away of the finished threads, or with `dry_run` what would be."""
         wanted = {"keep_checkpoints": keep, "older_than_days": older_than_days, "delete": delete}
-        return self._json("POST", "/v1/agents/threads/prune", json=wanted, timeout=PRUNE_SECONDS)
+        body = {**wanted, "dry_run": dry_run}
+        return self._json("POST", "/v1/agents/threads/prune", json=body, timeout=PRUNE_SECONDS)
+
+    def route(self, task: str, quality: str) -> list[Json]:
+        """Every model an agent could be given such a task with, best first, each with the reason."""
+        params = {"task": task[:MOST_TASK], "quality": quality, "tools": True}
+        found: list[Json] = self._json("GET", "/v1/route", params=params)["candidates"]
+        return found
 
     def providers(self, *, everything: bool = False) -> list[Json]:
         """The providers and their accounts."""
@@ -203,68 +240,35 @@ class ServiceClient:
         return answer
 
     def _call(self, method: str, path: str, **options: Any) -> bytes:
-        if self._http.is_closed:  # a cancel in a thread of its own may come too late
-            raise Disconnected("the command is at its end already")
+        self._check_open()
         with _connection_faults():
-            response = self._http.request(method, path, **options)
+            response = self._http.request(method, path, **{"timeout": CALL_SECONDS, **options})
         if not response.is_success:
             raise _refusal(response.status_code, response.content)
         return response.content
 
+    def _check_open(self) -> None:
+        """Raises Disconnected when the command has ended: threads of its own may come too late."""
+        if self._http.is_closed:
+            raise Disconnected("the command is at its end already")
+
     def _once(self, path: str, body: Json) -> Begin:
         headers = {_KEY: uuid4().hex}
-        return partial(self._events, "POST", path, json={**body, "stream": True}, headers=headers)
+        sent = {**body, "stream": True}
+        return lambda: of_run(self._events("POST", path, json=sent, headers=headers))
 
-    def _events(
-        self,
-        method: str,
-        path: str,
-        run_id: str | None = None,
-        silence: float = SILENCE_SECONDS,
-        **options: Any,
-    ) -> Events:
-        """The events of one run up to `run.finished`. Raises Disconnected when the stream ends before it."""
+    def _events(self, method: str, path: str, silence: float = SILENCE_SECONDS, **options: Any) -> Events:
+        """The events of a stream. Raises Disconnected at its end, which is that of the service."""
+        self._check_open()
         with (
             _connection_faults(),
             self._http.stream(method, path, timeout=silence, **options) as response,
         ):
+            self._check_open()  # else a connection that was being made just then would stay
             if not response.is_success:
                 raise _refusal(response.status_code, response.read())
-            for event in server_sent_events(response.iter_bytes()):
-                if run_id is not None and event["run_id"] != run_id:
-                    continue
-                yield event
-                if event["kind"] == "run.finished":
-                    return
+            yield from server_sent_events(response.iter_bytes())
         raise Disconnected("the service ended the stream before the run was done")
-
-
-def _replayed(events: Events) -> Events:
-    """The events until nothing is told but what others change in the project. Then raises Disconnected."""
-    since = time.monotonic()
-    with closing(events):
-        for event in events:
-            if event["kind"] != "workspace.changed":
-                since = time.monotonic()
-            elif time.monotonic() > since + REPLAY_SECONDS:
-                raise Disconnected("the run has no further events")
-            yield event
-
-
-def server_sent_events(chunks: Iterable[bytes]) -> Iterator[Event]:
-    """The `data` of each event of a stream (WHATWG HTML, section 9.2), decoded.
-
-    Lines end at a line feed only: text in the JSON may hold other characters that end lines elsewhere.
-    """
-    rest, data = b"", b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data:"):
-                data += line[5:].strip()
-            elif not line.strip() and data:
-                yield orjson.loads(data)
-                data = b""
 
 
 def _segment(thread_id: str) -> str:
@@ -295,4 +299,6 @@ def _refusal(status: int, content: bytes) -> Refused:
         return Refused(status, "unknown", f"The service answered with HTTP status {status}.")
     if code == "invalid_api_key":
         message += " Put it into AGENT_SERVICE_API_KEY."
+    for route, command in _ROUTES.items():
+        message = message.replace(route, f"`{command_name()} {command}`")
     return Refused(status, code, message, param)

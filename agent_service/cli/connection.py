@@ -37,6 +37,16 @@ def connect(start: Start, project: Path | None = None) -> Iterator[ServiceClient
     Always of our own one when a data folder was named: a running service may have another. Ours may work in
     `project`. Raises Fault: nothing answers at AGENT_SERVICE_URL; ours cannot start.
     """
+    url = running_service(start)
+    with own_service(start, project) if url is None else open_service(start, url) as client:
+        yield client
+
+
+def running_service(start: Start) -> str | None:
+    """The address of the service to be used; None = none runs, or its data folder may be another one.
+
+    Raises Fault: nothing answers at AGENT_SERVICE_URL.
+    """
     named = start.environ.get(URL_VARIABLE)
     url = (named or default_url(start)).rstrip("/")
     running = answers_as_agent_service(url)
@@ -44,16 +54,10 @@ def connect(start: Start, project: Path | None = None) -> Iterator[ServiceClient
         if running:
             note = f"--data-dir is given, so the service running at {url} is not used"
             Terminal(to_stderr=True).line(("  · ", "dim"), (note, "dim"))
-        with own_service(start, project) as client:
-            yield client
-    elif running:
-        with open_service(start, url) as client:
-            yield client
-    elif named:
+        return None
+    if named and not running:
         raise Fault(f"no agent-service answers at {url}; start it, or unset {URL_VARIABLE}")
-    else:
-        with own_service(start, project) as client:
-            yield client
+    return url if running else None
 
 
 @contextmanager

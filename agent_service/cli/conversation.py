@@ -11,23 +11,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
 from agent_service.cli.answers import Answers, answers_from_stdin
-from agent_service.cli.client import Begin, Disconnected, Refused, ServiceClient
-from agent_service.cli.fault import COMPLETED, FAILED, INTERRUPTED, WAITING, Fault, fault_of
+from agent_service.cli.client import REPLAY_SECONDS, SILENCE_SECONDS, Begin, Refused, ServiceClient
+from agent_service.cli.event_stream import Event
+from agent_service.cli.fault import COMPLETED, FAILED, INTERRUPTED, WAITING, Disconnected, Fault, fault_of
 from agent_service.cli.pursuit import POLL_SECONDS, RECONNECT_SECONDS, Pursuit
-from agent_service.cli.render import RunView, print_diff, was_cancelled
+from agent_service.cli.render import RunView, fate_in_words, print_diff, was_cancelled
 from agent_service.cli.start import Start
 from agent_service.cli.terminal import Terminal
+from agent_service.cli.vigil import Overtaken, vigil
 from agent_service.cli.wording import command_name
 
 LAST_WORDS_SECONDS = 2.0
 """How long the answer to a cancel is waited for when the run has ended already."""
 _OVERTAKEN = ("already_answered", "not_waiting", "thread_busy")
-"""Codes that say: somebody else answered in the meantime."""
+"""Codes that say: the question is not open any more."""
 
 Response = dict[str, Any]
 
@@ -59,6 +62,8 @@ class Conversation:
         """`beginning` is what goes on until the model first speaks."""
         self._client, self._thread_id, self._audience = client, thread_id, audience
         self._view = RunView(audience.terminal, beginning)
+        self._last: Event = {"thread_id": thread_id, "seq": 0}
+        """The latest event that was seen."""
 
     def run(self, begin: Begin) -> int:
         """Follow the run, ask and answer, show how it ended. Returns the exit code."""
@@ -66,10 +71,17 @@ class Conversation:
         while response["agent_status"] == "requires_human_input":
             request = response["human_input_request"]
             self._view.question(request)
-            answer = self._audience.answers.answer(request)
+            call_id: str = request["tool_call_id"]
+            try:
+                with vigil(partial(self._fate, call_id)):
+                    answer = self._audience.answers.answer(request)
+            except Overtaken as overtaken:
+                self._audience.terminal.gap()
+                response = self._go_along(overtaken.event)
+                continue
             if answer is None:
                 break
-            response = self._go_on(response, request["tool_call_id"], answer)
+            response = self._go_on(response, call_id, answer)
         return self._finish(response)
 
     def _go_on(self, response: Response, call_id: str, answer: str) -> Response:
@@ -79,10 +91,23 @@ class Conversation:
             if refused.code == "answer_unclear":
                 self._view.note(str(refused))
                 return response
-            if refused.code in _OVERTAKEN:
-                self._view.note("Somebody else answered; going on from there.")
-                return self._settled()
-            raise
+            if refused.code not in _OVERTAKEN:
+                raise
+            if refused.code != "thread_busy" and (event := self._fate(call_id, REPLAY_SECONDS)):
+                return self._go_along(event)
+            self._view.note("The thread goes on already; waiting for how it ends.")
+            return self._settled()
+
+    def _fate(self, call_id: str, silence: float = SILENCE_SECONDS) -> Event | None:
+        """What became of a question after all that was shown."""
+        return self._client.fate(self._last, call_id, silence)
+
+    def _go_along(self, event: Event) -> Response:
+        """Say what became of the question without us, and follow what comes of it."""
+        self._view.note(fate_in_words(event))
+        if event["kind"] == "question.answered":
+            return self._follow(lambda: self._client.follow(event))
+        return self._settled()
 
     def _follow(self, begin: Begin) -> Response:
         self._view.waiting()
@@ -101,6 +126,7 @@ class Conversation:
         response: Response = {}
         for event in Pursuit(self._client, self._thread_id, begin, self._tell_break).events():
             self._view.show(event)
+            self._last = event
             response = event.get("response", response)
         return response
 

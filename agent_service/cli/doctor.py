@@ -28,11 +28,11 @@ from agent_service.keys.reading import joined_accounts
 from agent_service.local_model.engine import available_memory, engine_available
 from agent_service.local_model.weights import CODER_1_5B, installed
 from agent_service.model_pool import HOW_TO_BEGIN, make_provider
+from agent_service.provider_settings import key_variables
 from agent_service.settings import default_config_file
 from checkpoints.errors import DatabaseUnusable
 from checkpoints.opening import open_database
-from routing.catalogue import known_providers
-from routing.config import ProviderSpec
+from routing.config import DEFAULT_ACCOUNT, ProviderSpec
 from routing.detect import detect_local
 from routing.errors import ProviderError
 from routing.transport import open_client
@@ -171,13 +171,13 @@ def _file_access() -> Check:
 
 
 async def _provider(spec: ProviderSpec, start: Start, joined: Joined) -> Check:
-    name = f"{spec.name}"
+    name = spec.name if spec.account == DEFAULT_ACCOUNT else f"{spec.name}/{spec.account}"
     key = "key set" if spec.api_key else "no key"
-    provider = make_provider(spec, public_only=spec.name in joined.restricted)
+    provider = make_provider(spec, public_only=spec.account_id in joined.restricted)
     try:
         async with asyncio.timeout(LISTING_SECONDS):
             listed = await provider.list_models()
-        return Check(name, "ok", f"{key}, {len(listed)} models at {spec.base_url}")
+        return Check(name, "ok", f"{key}, {_models(len(listed))} at {spec.base_url}")
     except ProviderError as error:
         return Check(name, "hint", f"{key}, {error}", f"Look at {_where_set(spec, start, joined)}.")
     except TimeoutError:
@@ -189,14 +189,12 @@ async def _provider(spec: ProviderSpec, start: Start, joined: Joined) -> Check:
 
 def _where_set(spec: ProviderSpec, start: Start, joined: Joined) -> str:
     """Where the provider's key and address come from."""
-    if spec.name in joined.stored:
+    if spec.account_id in joined.stored:
         return f"the stored account: {command_name()} providers show {spec.name}"
-    known, entry = known_providers().get(spec.name), start.settings.providers.get(spec.name)
-    variable = (
-        next((name for name in known.env_keys if start.environ.get(name, "").strip()), None)
-        if known
-        else None
-    )
+    entry = start.settings.providers.get(spec.name)
+    variable = key_variables(spec.name, start.environ).get(spec.account)
+    if entry is not None and spec.account in entry.accounts:
+        return f"its key under `providers.{spec.name}.accounts.{spec.account}`"
     if variable is None or (entry is not None and entry.api_key is not None):
         return f"its key and address under `providers.{spec.name}`"
     return f"the environment variable {variable}, which its key comes from"
@@ -211,9 +209,13 @@ async def _local_servers(start: Start, *, used: bool) -> list[Check]:
         )
     note = "" if used else "; not used, because providers are configured"
     return [
-        Check(spec.name, "ok", f"{len(spec.models)} models on this machine at {spec.base_url}{note}")
+        Check(spec.name, "ok", f"{_models(len(spec.models))} on this machine at {spec.base_url}{note}")
         for spec in found
     ]
+
+
+def _models(count: int) -> str:
+    return f"{count} model{'s' * (count != 1)}"
 
 
 def _embedded(start: Start, *, used: bool) -> Check:

@@ -21,6 +21,12 @@ class Fault(Exception):
             self.code = "invalid_request"
 
 
+class Disconnected(Fault):
+    """The service left in the middle, or cannot be reached."""
+
+    code = "disconnected"
+
+
 def fault_of(error: Exception) -> Fault | None:
     """The error as a Fault if it is one that a person can do something about; None for a fault of ours."""
     if isinstance(error, Fault):

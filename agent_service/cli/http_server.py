@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from agent_service.app import Service
 from agent_service.cli.fault import Fault, fault_of
+from agent_service.cli.garbage import SETTLED_SECONDS, settle
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class HttpServer(uvicorn.Server):
             log.setLevel(level)
         if not self.should_exit:
             self._ready()
+            self._loop.call_later(SETTLED_SECONDS, settle)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self.server_state.tasks:

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from agent_service.cli.client import Begin, Disconnected, Event, Events, Refused, ServiceClient
+from agent_service.cli.client import Begin, Refused, ServiceClient
+from agent_service.cli.event_stream import Event, Events
+from agent_service.cli.fault import Disconnected
 
 RECONNECT_SECONDS = 60.0
 """How long a service that went away is waited for."""

@@ -12,9 +12,11 @@ from rich.panel import Panel
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from agent_service.cli.client import Event
+from agent_service.cli.event_stream import Event
+from agent_service.cli.prose import Prose, print_prose
 from agent_service.cli.terminal import Stopwatch, Terminal, printable
 from agent_service.cli.wording import laid_out
+from agent_service.principals import LOCAL
 
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _DIFF_STYLES = {"+": "green", "-": "red", "\\": "dim"}
@@ -29,7 +31,9 @@ class RunView:
         self.terminal = terminal
         self._doing = beginning
         self._calls: dict[str, str] = {}
-        self._mid_line = False
+        self._unseen: dict[str, dict[str, Any]] = {}
+        """The open questions that nobody was shown."""
+        self._prose: Prose | None = None
         self._streamed = False
         self._after_tool = False
         self._told = False
@@ -43,6 +47,9 @@ class RunView:
             "message": self._message,
             "tool.started": self._tool_started,
             "tool.finished": self._tool_finished,
+            "question.opened": self._question_opened,
+            "question.answered": self._question_settled,
+            "question.closed": self._question_settled,
             "model.switched": self._model_switched,
             "error": self._error,
             "run.finished": self._finished,
@@ -59,7 +66,7 @@ class RunView:
 
     def waiting(self) -> None:
         """Show that something goes on, until there is something else to show."""
-        if self.terminal.live and self._spinner is None and not self._mid_line:
+        if self.terminal.live and self._spinner is None and self._prose is None:
             doing = TextColumn(f"[dim]{self._doing}")
             columns = (TextColumn(" "), SpinnerColumn(), doing, TimeElapsedColumn())
             self._spinner = Progress(*columns, console=self.terminal.console, transient=True)
@@ -73,9 +80,9 @@ class RunView:
         spinner, self._spinner = self._spinner, None  # a Ctrl-C brings a second thread here
         if spinner is not None:
             spinner.stop()
-        if self._mid_line:
-            self.terminal.gap()
-            self._mid_line = False
+        prose, self._prose = self._prose, None
+        if prose is not None:
+            prose.end()
 
     def note(self, text: str) -> None:
         """A remark of this command's own."""
@@ -85,6 +92,7 @@ class RunView:
     def question(self, request: dict[str, Any]) -> None:
         """The question, with its options numbered."""
         self.quiet()
+        self._unseen.pop(request["tool_call_id"], None)
         if self.terminal.live:
             self.terminal.gap()
             self.terminal.console.print(_question_panel(request))
@@ -108,15 +116,16 @@ class RunView:
     def _token(self, event: Event) -> None:
         if not self.terminal.live:
             return  # the whole text follows as one message
-        if not self._mid_line:
+        if self._prose is None:
             self._begin_text()
-        self.terminal.piece(event["text"])
-        self._mid_line, self._streamed = not event["text"].endswith("\n"), True
+            self._prose = Prose(self.terminal)
+        self._prose.add(event["text"])
+        self._streamed = True
 
     def _message(self, event: Event) -> None:
         if event["role"] == "assistant" and not self._streamed:
             self._begin_text()
-            self.terminal.line(event["text"])
+            print_prose(self.terminal, event["text"])
         self.quiet()
         self._streamed = False
 
@@ -125,8 +134,18 @@ class RunView:
         said = event["response"].get("explanation")
         if said and not self._told:
             self._begin_text()
-            self.terminal.line(said)
+            print_prose(self.terminal, said)
         self._told = False
+
+    def _question_opened(self, event: Event) -> None:
+        request = event["human_input_request"]
+        self._unseen[request["tool_call_id"]] = request
+
+    def _question_settled(self, event: Event) -> None:
+        """A question of the past with what became of it; one that was asked just now is known."""
+        if request := self._unseen.get(event["tool_call_id"]):
+            self.question(request)
+            self.note(fate_in_words(event))
 
     def _begin_text(self) -> None:
         self.quiet()
@@ -162,6 +181,16 @@ _ENDINGS = {
     "error": (("✗ ", "red"), "Failed"),
     "requires_human_input": (("? ", "yellow"), "Waits for your answer"),
 }
+
+
+def fate_in_words(event: Event) -> str:
+    """What became of a question, from the event that tells it."""
+    if event["kind"] == "question.answered":
+        who = "Answered" if event["by"] == LOCAL.name else f"Answered by {event['by']}"
+        return f"{who}: {event['answer']}"
+    if event["status"] == "expired":
+        return "Nobody answered in time; the question expired, and nothing was agreed to."
+    return "The question was withdrawn."
 
 
 def was_cancelled(response: dict[str, Any]) -> bool:

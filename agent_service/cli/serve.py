@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+import threading
+from pathlib import Path
 
 from agent_service import __version__
 from agent_service.app import Service
@@ -11,13 +14,16 @@ from agent_service.cli.connection import answers_as_agent_service, default_url
 from agent_service.cli.fault import Fault
 from agent_service.cli.http_server import HttpServer, bind
 from agent_service.cli.logs import configure_logging
-from agent_service.cli.models import candidates
 from agent_service.cli.start import Start
 from agent_service.cli.terminal import Terminal
 from agent_service.cli.wording import laid_out
 from routing.errors import NoProviderConfigured
 
+logger = logging.getLogger(__name__)
+
 PROVIDERS_SHOWN = 6
+SLOW_SECONDS = 3.0
+"""After so long a start that is not over is explained."""
 
 
 def serve(start: Start, log_level: str) -> None:
@@ -26,8 +32,25 @@ def serve(start: Start, log_level: str) -> None:
     listener = _listener(start)
     with listener:
         service = Service(start.launch(), start.settings)
-        welcome = _Welcome(start, _url(listener))
-        HttpServer(service, welcome.show).run([listener])
+        welcome = _Welcome(service, _url(listener))
+        slow = threading.Timer(SLOW_SECONDS, _tell_slow, [start])
+        slow.daemon = True
+        slow.start()
+
+        def ready() -> None:
+            slow.cancel()
+            welcome.show()
+
+        try:
+            HttpServer(service, ready).run([listener])
+        finally:
+            slow.cancel()
+
+
+def _tell_slow(start: Start) -> None:
+    where = start.settings.database
+    place = where if isinstance(where, Path) else "PostgreSQL"
+    logger.warning("still starting: the database (%s) is opened; another service may be preparing it", place)
 
 
 def _listener(start: Start) -> socket.socket:
@@ -50,8 +73,8 @@ def _url(listener: socket.socket) -> str:
 class _Welcome:
     """What is said once the service answers: where it is, and a moment later which models it has."""
 
-    def __init__(self, start: Start, url: str) -> None:
-        self._start, self._url = start, url
+    def __init__(self, service: Service, url: str) -> None:
+        self._service, self._url = service, url
         self._terminal = Terminal()
         self._looking: asyncio.Task[None] | None = None
 
@@ -73,8 +96,9 @@ class _Welcome:
         out = self._terminal
         try:
             counts: dict[str, int] = {}
-            for candidate in await candidates(self._start):
-                counts[candidate.spec.name] = counts.get(candidate.spec.name, 0) + 1
+            named = {each.name: each.spec.name for each in await self._service.candidates()}
+            for provider in named.values():
+                counts[provider] = counts.get(provider, 0) + 1
             shown = [f"{name} ({count})" for name, count in counts.items()][:PROVIDERS_SHOWN]
             shown += ["…"] if len(counts) > PROVIDERS_SHOWN else []
             if out.live:

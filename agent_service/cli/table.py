@@ -1,4 +1,4 @@
-"""Tables for people, and the ids and ages in them."""
+"""Tables for people, and the ages in them."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ from rich.text import Text
 
 from agent_service.cli.terminal import Terminal, ago
 
-_SHORT_ID = 8
-"""Characters of an id that are shown to a person, where they are enough to tell it from the others."""
 _MIN_LAST = 12
 """Characters of the last column."""
-_GAP = 2
-"""Characters between two columns; one more where there are lines."""
-
-
-def short_id(name: str, names: list[str]) -> str:
-    """The beginning of the id if it is that of no other, else the id."""
-    short = name[:_SHORT_ID]
-    return short if sum(each.startswith(short) for each in names) == 1 else name
+_GAP = 3
+"""Characters between two columns."""
 
 
 def print_table(terminal: Terminal, titles: Sequence[str], rows: Sequence[tuple[Text, ...]]) -> None:
-    """A table in which only the last column may be cut, because the others are copied."""
+    """A table in which only the last column may be cut, because the others are copied.
+
+    For programs: everything, a line for each row, with tabs between the columns.
+    """
+    if not terminal.live:
+        for cells in [titles, *([cell.plain for cell in row] for row in rows)]:
+            terminal.console.file.write("\t".join(" ".join(cell.split()) for cell in cells) + "\n")
+        return
     *others, last = titles
-    table = Table(box=SIMPLE if terminal.live else None, show_edge=False, pad_edge=False)
+    table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
     fixed = 0
     for place, title in enumerate(others):
         width = max(len(title), *(cell_len(row[place].plain) for row in rows))
         table.add_column(title, width=width, no_wrap=True)
-        fixed += width + _GAP + terminal.live
+        fixed += width + _GAP
     room = max(_MIN_LAST, terminal.console.width - fixed)
     table.add_column(last, width=room, overflow="ellipsis", no_wrap=True)
     for row in rows:

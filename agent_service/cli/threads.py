@@ -8,43 +8,71 @@ from rich.text import Text
 
 from agent_service.cli.answers import confirmed
 from agent_service.cli.client import ServiceClient
-from agent_service.cli.connection import connect
+from agent_service.cli.connection import connect, open_service, running_service
 from agent_service.cli.conversation import Audience, Conversation, tell_answer_command, write_json
 from agent_service.cli.fault import COMPLETED, FAILED, WRONG_USAGE, Fault
+from agent_service.cli.ids import short_id
+from agent_service.cli.prose import print_prose
 from agent_service.cli.render import RunView, print_diff
 from agent_service.cli.start import Start
-from agent_service.cli.table import age, print_table, short_id
+from agent_service.cli.table import age, print_table
 from agent_service.cli.terminal import Terminal, printable
 from agent_service.cli.wording import command_name
+from checkpoints.threads import ThreadStatus
 
-_STYLES = {"running": "cyan", "requires_human_input": "yellow", "error": "red"}
-_WORDS = {"requires_human_input": "waits for an answer"}
+_STYLES = {"running": "cyan", "requires_human_input": "yellow", "error": "red", "left off": "yellow"}
+_WORDS = {"requires_human_input": "waits for an answer", "error": "failed"}
+_NONE = {
+    None: "There are no threads yet;",
+    "idle": "No thread is idle;",
+    "running": "No thread is running;",
+    "requires_human_input": "No thread waits for an answer;",
+    "error": "No thread has failed;",
+}
 _CANCELLED = {"running": "The run was stopped.", "requires_human_input": "The question was withdrawn."}
 
 
-def list_threads(start: Start, *, status: str | None, limit: int, as_json: bool) -> None:
+def list_threads(start: Start, *, status: ThreadStatus | None, limit: int, as_json: bool) -> None:
     """Show the latest threads."""
-    with connect(start) as client:
-        page = client.threads(status, limit, None)
+    page, left = _latest(start, status, limit)
     if as_json:
         write_json(page)
         return
     terminal = Terminal()
-    if not page["threads"]:
-        which = f" that are {_WORDS.get(status, status)}" if status else " yet"
-        terminal.line(f'There are no threads{which}; {command_name()} run "INSTRUCTION" starts one.')
+    if not page["threads"] and terminal.live:
+        terminal.line(f'{_NONE[status]} {command_name()} run "INSTRUCTION" starts one.')
         return
     names = [str(thread["thread_id"]) for thread in page["threads"]]
-    rows = [
-        (
-            Text(short_id(name, names) if terminal.live else name),
-            Text(_WORDS.get(thread["status"], thread["status"]), _STYLES.get(thread["status"], "")),
-            Text(f"{age(thread['updated_at'])} ago"),
-            Text(printable(thread["title"])),
-        )
-        for name, thread in zip(names, page["threads"], strict=True)
-    ]
+    show = _row_for_people if terminal.live else _row_for_programs
+    rows = [show(thread, names, left) for thread in page["threads"]]
     print_table(terminal, ("thread", "status", "changed", "instruction"), rows)
+    if page["next_cursor"] and terminal.live:
+        terminal.line(("There are older ones; --limit shows more.", "dim"))
+
+
+def _latest(start: Start, status: ThreadStatus | None, limit: int) -> tuple[dict[str, Any], set[str]]:
+    """A page of threads, and which of them run although nobody works on them."""
+    if url := running_service(start):
+        with open_service(start, url) as client:
+            return client.threads(status, limit, None), set()
+    from agent_service.cli.stored import stored_threads
+
+    return stored_threads(start, status, limit)
+
+
+def _row_for_people(thread: dict[str, Any], names: list[str], left: set[str]) -> tuple[Text, ...]:
+    status = "left off" if thread["thread_id"] in left else thread["status"]
+    return (
+        Text(short_id(thread["thread_id"], names)),
+        Text(_WORDS.get(status, status), _STYLES.get(status, "")),
+        Text(f"{age(thread['updated_at'])} ago"),
+        Text(printable(thread["title"])),
+    )
+
+
+def _row_for_programs(thread: dict[str, Any], _names: list[str], _left: set[str]) -> tuple[Text, ...]:
+    cells = (thread["thread_id"], thread["status"], thread["updated_at"], printable(thread["title"]))
+    return tuple(map(Text, cells))
 
 
 def show_thread(start: Start, thread_id: str, *, as_json: bool) -> None:
@@ -66,7 +94,7 @@ def show_thread(start: Start, thread_id: str, *, as_json: bool) -> None:
     response = thread["last_response"] or {}
     if response.get("explanation"):
         terminal.gap()
-        terminal.line(response["explanation"])
+        print_prose(terminal, response["explanation"])
     for request in thread["pending_requests"]:
         RunView(terminal).question(request)
         tell_answer_command(terminal, thread["thread_id"], request, start.options)

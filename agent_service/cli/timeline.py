@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from rich.text import Text
@@ -10,6 +13,8 @@ from agent_service.cli.answers import confirmed
 from agent_service.cli.connection import connect
 from agent_service.cli.conversation import tell_answer_command, write_json
 from agent_service.cli.fault import COMPLETED, FAILED, WRONG_USAGE, Fault
+from agent_service.cli.ids import SHORT_ID, short_id
+from agent_service.cli.moments import find_moment, moments
 from agent_service.cli.render import RunView
 from agent_service.cli.start import Start
 from agent_service.cli.table import age, print_table
@@ -18,34 +23,60 @@ from agent_service.cli.wording import command_name
 
 
 def show_history(start: Start, thread_id: str, *, limit: int, as_json: bool) -> None:
-    """Show the moments to which a thread can go back."""
+    """Show the moments to which a thread can go back, numbered back from the present."""
     with connect(start) as client:
-        page = client.history(client.full_id(thread_id), limit)
-    if as_json:
-        write_json(page)
-        return
+        thread_id = client.full_id(thread_id)
+        if as_json:
+            write_json(client.history(thread_id, limit))
+            return
+        found = list(islice(moments(client, thread_id), limit + 1))
     terminal = Terminal()
-    rows = [
-        (
-            Text(each["checkpoint_id"]),
-            Text(f"{age(each['created_at'])} ago"),
-            Text(str(each["messages"])),
-            Text(printable(each["summary"]), "yellow" if each["waiting"] else ""),
-        )
-        for each in page["checkpoints"]
-    ]
-    if not rows:
+    if not found and terminal.live:
         terminal.line("Nothing was said on this thread yet.")
         return
-    print_table(terminal, ("checkpoint", "made", "messages", "last message"), rows)
-    if page["next_cursor"]:
-        terminal.line(("There are older ones; --limit shows more.", "dim"))
+    numbers = {str(each["checkpoint_id"]): number for number, each in enumerate(found)}
+    show = _row_for_people if terminal.live else _row_for_programs
+    rows = [show(number, each, numbers) for number, each in enumerate(found[:limit])]
+    print_table(terminal, _TITLES if terminal.live else ("back", "checkpoint", "made", *_TITLES[2:]), rows)
+    if terminal.live:
+        more = " There are older ones; --limit shows more." if len(found) > limit else ""
+        terminal.gap()
+        name = f"{command_name()} threads rewind {thread_id[:SHORT_ID]}"
+        terminal.line((f"Go back so many moments with: {name} NUMBER.{more}", "dim"))
+
+
+_TITLES = ("back", "made", "messages", "what was last")
+
+
+def _row_for_people(number: int, moment: dict[str, Any], numbers: dict[str, int]) -> tuple[Text, ...]:
+    last = Text(printable(moment["summary"]) or "before the first instruction")
+    last.stylize("yellow" if moment["waiting"] else "" if moment["summary"] else "dim")
+    for remark in _remarks(number, moment, numbers):
+        last = Text.assemble((f"{remark}  ", "bold cyan"), last)
+    when = f"{age(moment['created_at'])} ago"
+    return Text(str(number)), Text(when), Text(str(moment["messages"])), last
+
+
+def _row_for_programs(number: int, moment: dict[str, Any], numbers: dict[str, int]) -> tuple[Text, ...]:
+    remarks = "".join(f"[{remark}] " for remark in _remarks(number, moment, numbers))
+    cells = (number, moment["checkpoint_id"], moment["created_at"], moment["messages"])
+    return *(Text(str(cell)) for cell in cells), Text(remarks + printable(moment["summary"]))
+
+
+def _remarks(number: int, moment: dict[str, Any], numbers: dict[str, int]) -> Iterator[str]:
+    if moment["rewound"]:
+        origin = numbers.get(moment["parent_id"])
+        yield "went back" if origin is None else f"went back to {origin}"
+    if number == 0:
+        yield "waits here" if moment["waiting"] else "now"
 
 
 def fork_thread(start: Start, thread_id: str, checkpoint_id: str | None, *, as_json: bool) -> None:
     """Make a new thread that goes on from a checkpoint of this one."""
     with connect(start) as client:
-        made = client.fork(client.full_id(thread_id), checkpoint_id)
+        thread_id = client.full_id(thread_id)
+        at = None if checkpoint_id is None else find_moment(client, thread_id, checkpoint_id)
+        made = client.fork(thread_id, at)
     if as_json:
         write_json(made)
         return
@@ -66,6 +97,7 @@ def rewind_thread(
     terminal = Terminal(to_stderr=as_json)
     with connect(start) as client:
         thread = client.thread(client.full_id(thread_id))
+        checkpoint_id = find_moment(client, thread["thread_id"], checkpoint_id)
         if files and not yes:
             terminal.line((thread["title"], "bold"), (f"  {thread['project_directory'] or ''}", "dim"))
             if not confirmed(terminal, "Undo what this thread changed in the project since then? [y/N] "):
@@ -79,26 +111,70 @@ def rewind_thread(
     return FAILED if back["agent_status"] == "error" else COMPLETED
 
 
-def prune_threads(
-    start: Start, *, keep: int | None, older_than: float | None, delete: bool, yes: bool
-) -> int:
-    """Clear away old checkpoints or, after asking, whole threads; returns the exit code."""
-    if delete == (keep is not None) or (delete and older_than is None):
-        raise Fault("say what may go: --keep N, or --delete with --older-than DAYS", WRONG_USAGE)
-    terminal = Terminal()
+@dataclass(frozen=True, slots=True)
+class Clearing:
+    """What is to be cleared away."""
+
+    keep: int | None = None
+    """So many checkpoints of each finished thread stay."""
+    older_than: float | None = None
+    """Days; only threads on which nothing happened for so long."""
+    delete: bool = False
+    """Whole threads."""
+
+    def check(self) -> None:
+        """Raises Fault if it is not said what may go."""
+        if self.delete == (self.keep is not None) or (self.delete and self.older_than is None):
+            raise Fault("say what may go: --keep N, or --delete with --older-than DAYS", WRONG_USAGE)
+
+
+def prune_threads(start: Start, wanted: Clearing, *, yes: bool, dry_run: bool, as_json: bool) -> int:
+    """Clear away old checkpoints or whole threads, after showing them and asking; returns the exit code."""
+    wanted.check()
+    terminal = Terminal(to_stderr=as_json)
     with connect(start) as client:
-        if delete and not yes:
-            asked = f"Delete all threads on which nothing happened for {older_than:g} days? [y/N] "
-            if not confirmed(terminal, asked):
+
+        def prune(*, only_look: bool) -> dict[str, Any]:
+            return client.prune(wanted.keep, wanted.older_than, delete=wanted.delete, dry_run=only_look)
+
+        done = prune(only_look=True) if dry_run or not yes else None
+        if done is not None and not as_json:
+            _show_prunable(terminal, done)
+        if done is None or (not dry_run and done["threads"]):
+            if not yes and not confirmed(terminal, "Delete this? Files in the projects stay. [y/N] "):
                 terminal.line("Nothing was deleted; --yes deletes without asking.")
                 return FAILED
-        done = client.prune(keep, older_than, delete=delete)
-    if delete:
-        terminal.line(f"{_counted(done['threads_deleted'], 'thread')} deleted.")
-    else:
-        threads = _counted(done["threads_pruned"], "thread")
-        terminal.line(f"{_counted(done['checkpoints_deleted'], 'checkpoint')} of {threads} deleted.")
+            done = prune(only_look=False)
+            terminal.line(_in_numbers(done), " deleted.")
+    if as_json:
+        write_json(done)
     return COMPLETED
+
+
+def _show_prunable(terminal: Terminal, found: dict[str, Any]) -> None:
+    if not found["threads"]:
+        terminal.line("There is nothing to delete.")
+        return
+    names = [str(each["thread_id"]) for each in found["threads"]]
+    rows = [
+        (
+            Text(short_id(name, names) if terminal.live else name),
+            Text(str(each["checkpoints_deleted"] or "all")),
+            Text(printable(each["title"])),
+        )
+        for name, each in zip(names, found["threads"], strict=True)
+    ]
+    print_table(terminal, ("thread", "checkpoints", "instruction"), rows)
+    if terminal.live:
+        terminal.gap()
+        terminal.line(_in_numbers(found), " can be deleted.")
+
+
+def _in_numbers(found: dict[str, Any]) -> str:
+    if found["threads_deleted"]:
+        return _counted(found["threads_deleted"], "thread")
+    threads = _counted(found["threads_pruned"], "thread")
+    return f"{_counted(found['checkpoints_deleted'], 'checkpoint')} of {threads}"
 
 
 def _show_rewound(terminal: Terminal, back: dict[str, Any]) -> None:

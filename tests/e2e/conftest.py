@@ -1,14 +1,32 @@
-"""A table of all kills at the end of a run of the tests, when somebody wants to know."""
+"""A desk for the tests of the command, and a table of all kills at the end of a run of the tests."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.e2e.desk import Desk
 from tests.e2e.verdict import Verdict
+from tests.upstream import ScriptedUpstream
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """A provider that says what it is told to."""
+    with ScriptedUpstream() as server:
+        yield server
+
+
+@pytest.fixture
+def desk(tmp_path: Path, upstream: ScriptedUpstream) -> Iterator[Desk]:
+    """A desk whose configuration knows the upstream."""
+    desk = Desk(tmp_path, upstream)
+    yield desk
+    desk.leave()
 
 
 @dataclass(repr=False)
@@ -35,6 +53,7 @@ class Report:
 
 
 _REPORT = pytest.StashKey[Report]()
+_PARTS = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="session")
@@ -43,12 +62,25 @@ def report(pytestconfig: pytest.Config) -> Report:
     return pytestconfig.stash.setdefault(_REPORT, Report())
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several test processes hands its part of the table to the one that prints."""
+    report = session.config.stash.get(_REPORT, None)
+    if report is not None and hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["kills"] = report.lines()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take such a part."""
+    node.config.stash.setdefault(_PARTS, []).extend(getattr(node, "workeroutput", {}).get("kills", ()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    wanted = os.environ.get("SOAK") or config.option.verbose > 0 or config.option.capture == "no"
-    found = config.stash.get(_REPORT, None)
-    if wanted and found is not None:
+    own = config.stash.get(_REPORT, None)
+    lines = [*config.stash.get(_PARTS, ()), *(own.lines() if own else ())]
+    if lines:
         terminalreporter.section("kill -9: point, how often it is passed, how each kill there ended")
-        for line in found.lines():
+        for line in lines:
             terminalreporter.write_line(line)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_cli import Desk, Screen
+from tests.e2e.desk import Desk, Screen
 from tests.upstream import ScriptedUpstream
 
 KEY, WRONG = "sk-good-0123456789abcdWXYZ", "sk-wrong-9876543210QRST"
@@ -22,17 +22,13 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, upstream: ScriptedUpstream) -> Iterator[Desk]:
-    desk = Desk(tmp_path, upstream)
+def desk(desk: Desk, upstream: ScriptedUpstream) -> Desk:
     desk.config.write_text(
         f"server: {{port: {desk.port}}}\nrouter: {{detect_local: false}}\n"
         f"providers:\n  team:\n    base_url: {upstream.base_url}\n    api_key: {WRONG}\n"
         "    models: [{id: coder}]\n"
     )
-    yield desk
-    for process in desk.serving:
-        process.kill()
-        process.communicate()
+    return desk
 
 
 def adding(upstream: ScriptedUpstream, name: str = "mine") -> list[str]:
@@ -56,8 +52,8 @@ def test_with_a_running_service_from_adding_to_removing(desk: Desk, upstream: Sc
     added = desk.call(*adding(upstream), stdin=f"{KEY}\n")
     assert added.stdout == "✓ mine/default is stored: 1 model listed; coder answered.\n", added.stderr
     listed = desk.call("providers", "list")
-    assert re.search(r"mine +paid +default +\.\.\.WXYZ +store +ready", listed.stdout), listed.stdout
-    assert re.search(r"team +paid +default +\.\.\.QRST +configuration +", listed.stdout)
+    assert re.search(r"mine\s+paid\s+default\s+\.\.\.WXYZ\s+store\s+ready", listed.stdout), listed.stdout
+    assert re.search(r"team\s+paid\s+default\s+\.\.\.QRST\s+configuration\s", listed.stdout)
     rows = json.loads(desk.call("providers", "list", "--json", "--all").stdout)["data"]
     assert {"groq", "mine"} <= {row["name"] for row in rows}
     assert "...WXYZ (from store)" in desk.call("providers", "show", "mine").stdout
@@ -77,7 +73,7 @@ def test_names_that_are_not_there_get_hints(desk: Desk) -> None:
     assert unknown.returncode == 2
     assert "Did you mean groq?" in unknown.stderr
     retired = desk.call("providers", "add", "github", "--api-key-stdin", stdin=KEY)
-    assert "retired since 2026-07-30" in retired.stderr
+    assert "retired" in retired.stderr and "2026-07-30" in retired.stderr
     configured = desk.call("providers", "remove", "team", "--yes")
     assert "comes from the configuration file; change it there." in configured.stderr
     nobody = desk.call("providers", "add", "groq")

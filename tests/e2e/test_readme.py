@@ -77,9 +77,15 @@ def test_the_configuration_example(tmp_path: Path) -> None:
     [text] = blocks("yaml")
     file = tmp_path / "config.yaml"
     file.write_text(text)
-    environ = {"HOME": str(tmp_path), "ALICE_KEY": "a" * 32, "OPS_KEY": "o" * 32, "GROQ_API_KEY": "gsk"}
+    environ = {
+        "HOME": str(tmp_path),
+        "ALICE_KEY": "a" * 32,
+        "OPS_KEY": "o" * 32,
+        "GROQ_API_KEY": "gsk",
+        "GEMINI_WORK_KEY": "gwk",
+    }
     settings = load_settings(file, {}, environ)
-    assert set(settings.providers) == {"groq", "team"}
+    assert set(settings.providers) == {"groq", "gemini", "team"}
     assert settings.agent.max_steps == yaml.safe_load(text)["agent"]["max_steps"]
     assert settings.agent.allowed_roots == (tmp_path / "src",)
 

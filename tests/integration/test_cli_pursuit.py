@@ -15,9 +15,9 @@ import pytest
 
 from agent_service.cli import client as client_module
 from agent_service.cli import pursuit
-from agent_service.cli.client import Begin, Disconnected, Refused, ServiceClient
+from agent_service.cli.client import Begin, Refused, ServiceClient
 from agent_service.cli.conversation import Audience, Conversation
-from agent_service.cli.fault import COMPLETED, WAITING
+from agent_service.cli.fault import COMPLETED, WAITING, Disconnected
 from agent_service.cli.terminal import Terminal
 from tests.service import RunningService, wait_until
 from tests.upstream import ScriptedUpstream, ScriptItem, calls, wait
@@ -183,8 +183,8 @@ def test_a_run_whose_events_are_gone_is_told_by_its_thread(
         service.invoke(thread_id=THREAD)
         with closing(sqlite3.connect(service.data / "agent-service" / "state.db")) as database, database:
             database.execute("DELETE FROM events WHERE seq < (SELECT max(seq) FROM events) OR ? = 0", (left,))
-            changed = """json_object('kind', 'workspace.changed', 'thread_id', thread_id,
-                         'run_id', run_id, 'paths', json_array('a'))"""
+            changed = """CAST(json_object('kind', 'workspace.changed', 'thread_id', thread_id,
+                         'run_id', run_id, 'paths', json_array('a')) AS BLOB)"""
             database.execute(f"UPDATE events SET kind = 'workspace.changed', data = {changed}")
         thread = client.thread(THREAD)
         assert converse(client, lambda: client.follow_latest(thread)) == code

@@ -201,9 +201,14 @@ def test_openapi_documents_every_route_and_its_errors(running: Running) -> None:
 def test_numbers_beyond_64_bits_in_fields_nobody_asked_for(tmp_path: Path) -> None:
     with ScriptedUpstream([calls(ASK), "ok"]) as upstream, RunningService(tmp_path, upstream) as service:
         huge: dict[str, Any] = {"z": 123456789012345678901234567890}
-        asked = service.invoke(thread_id="thread-01", **huge).json()
+        for refused in (
+            service.invoke(thread_id="thread-01", **huge),
+            service.resume("thread-01", "a", "x", **huge),
+        ):
+            assert (refused.status_code, refused.json()["error"]["param"]) == (422, "z")
+        asked = service.invoke(thread_id="thread-01").json()
         assert asked["request_params"] == {"instruction": "do it", "thread_id": "thread-01"}
-        assert service.resume("thread-01", "ask_1", "x", **huge).json()["agent_status"] == "completed"
+        assert service.resume("thread-01", "ask_1", "x").json()["agent_status"] == "completed"
 
 
 def test_a_deleted_thread_leaves_nothing_for_whoever_takes_its_name(tmp_path: Path) -> None:

@@ -11,16 +11,63 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from agent_service.cli.logs import RedactingFormatter
 from agent_service.config_file import ConfigError
 from agent_service.keys.directory import LOOK_SECONDS
 from tests.service import RunningService, wait_until
-from tests.upstream import ScriptedUpstream
+from tests.upstream import ScriptedUpstream, status
 
 KEY, WRONG = "sk-good-0123456789abcdWXYZ", "sk-wrong-9876543210QRST"
 ADMIN, ALICE = "admin-key-0123456789", "alice-key-0123456789"
 SERVER = {"api_keys": [{"name": "ops", "key": ADMIN, "admin": True}, {"name": "alice", "key": ALICE}]}
+
+
+def test_one_key_is_one_account(tmp_path: Path) -> None:
+    with ScriptedUpstream() as upstream, RunningService(tmp_path, upstream) as service:
+        assert add(service, upstream, verify=False).status_code == 201
+        second = add(service, upstream, account="second", verify=False)
+        assert error(second) == (422, "invalid_request", "api_key")
+        assert "mine/default has the same one" in second.text and KEY not in second.text
+        assert add(service, upstream, verify=False).status_code == 201, "the same again is no second one"
+        names = [each["account"] for each in service.client.get("/api/providers/mine").json()["accounts"]]
+        assert names == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "param", "hint"),
+    [
+        ("POST", "/api/providers", {"provider": "groq", "api_kye": KEY}, "api_kye", "`api_key`"),
+        ("PATCH", "/api/providers/groq", {"enable": False}, "enable", "`enabled`"),
+        ("POST", "/api/providers/groq/accounts", {"acount": "x", "api_key": KEY}, "acount", "`account`"),
+        ("POST", "/api/providers/groq/test", {"acount": "x"}, "acount", "`account`"),
+        ("GET", "/api/providers?everything=true", None, "everything", "known here: all"),
+        ("GET", "/api/providers/groq?all=true", None, "all", "known here: none"),
+    ],
+)
+def test_a_misspelt_name_is_told_and_not_passed_over(
+    tmp_path: Path, method: str, path: str, body: dict[str, Any] | None, param: str, hint: str
+) -> None:
+    with ScriptedUpstream() as upstream, RunningService(tmp_path, upstream) as service:
+        refused = service.client.request(method, path, json=body)
+        assert error(refused) == (422, "invalid_request", param)
+        assert hint in refused.text and KEY not in refused.text
+
+
+def test_the_terms_of_a_provider_are_shown_with_their_sources(tmp_path: Path) -> None:
+    with ScriptedUpstream() as upstream, RunningService(tmp_path, upstream) as service:
+        groq = service.client.get("/api/providers/groq").json()["terms"]
+        assert {"words", "source", "note"} == groq["limits"][0].keys()
+        assert "30 requests per minute" in groq["limits"][0]["words"] and groq["limits"][0]["source"]
+        assert "EEA" in service.client.get("/api/providers/gemini").json()["terms"]["training"]
+        vertex = service.client.get("/api/providers/vertex_ai").json()
+        assert "GOOGLE_GENAI_USE_VERTEXAI" in vertex["note"]
+        listed = {each["name"]: each for each in service.client.get("/api/providers?all=true").json()["data"]}
+        assert "2026-07-30" in listed["github"]["retired"] and listed["github"]["accounts"] == []
+        assert "github" not in {each["name"] for each in service.client.get("/api/providers").json()["data"]}
+
+
 ROUTES = [
     ("GET", "/api/providers", None),
     ("POST", "/api/providers", {"provider": "groq", "api_key": KEY, "verify": False}),
@@ -151,7 +198,7 @@ def test_a_provider_that_cannot_be_reached_proves_nothing(tmp_path: Path) -> Non
         ({"api_key": f"{KEY}\r\nx: y"}, "api_key"),
         ({"api_key": [KEY]}, "api_key"),
         ({"models": [{"id": "m1", "quality": 7}]}, "models.0.quality"),
-        ({"cap_usd_per_day": 0}, "cap_usd_per_day"),
+        ({"cap_usd_per_day": -1}, "cap_usd_per_day"),
         ({"protocol": "telepathy"}, "protocol"),
     ],
 )
@@ -215,23 +262,125 @@ def test_the_configuration_and_the_environment_are_not_changed_from_here(tmp_pat
         assert in_use == {"environment": True, "store": False}
 
 
-def test_several_accounts_of_which_the_first_usable_is_used(tmp_path: Path) -> None:
+def test_of_several_accounts_another_answers_when_one_cannot(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream() as configured,
+        ScriptedUpstream(otherwise=status(402, "no money")) as one,
+        ScriptedUpstream(otherwise="two") as two,
+        RunningService(tmp_path, configured) as service,
+    ):
+        add(service, one, account="one", verify=False)
+        add(service, two, account="two")
+        service.client.patch("/api/providers/mine/accounts/two", json={"enabled": False})
+        assert chat(service, "mine/m1").status_code == 502
+        service.client.patch("/api/providers/mine/accounts/two", json={"enabled": True})
+        answer = chat(service, "mine/m1")
+        assert answer.json()["choices"][0]["message"]["content"] == "two"
+        assert answer.headers["x-router-account"] == "two"
+        accounts = service.client.get("/api/providers/mine/accounts").json()["data"]
+        rests = {each["account"]: each["rests"] for each in accounts}
+        assert rests["one"].startswith("left alone for") and "no money" in rests["one"]
+        assert rests["two"] is None
+        trials = service.client.post("/api/providers/mine/test", json={"account": "two"}).json()["trials"]
+        assert {name: trial["state"] for name, trial in trials.items()} == {"two": "accepted"}
+
+
+def test_a_stored_account_with_a_configured_key_is_told_and_not_used(tmp_path: Path) -> None:
+    with ScriptedUpstream() as other, ScriptedUpstream(otherwise="ok") as upstream:
+        with RunningService(tmp_path, other) as service:
+            add(service, upstream, account="two")
+        mine = {"base_url": upstream.base_url, "api_key": KEY, "models": [{"id": "m1"}]}
+        with RunningService(tmp_path, providers={"mine": mine}) as service:
+            one, two = service.client.get("/api/providers/mine/accounts").json()["data"]
+            assert one["in_use"] and not two["in_use"]
+            assert "the same key as mine/default" in two["problem"]
+            (problem,) = service.client.get("/health").json()["problems"]
+            assert "mine/two is not used: it has the same key as mine/default" in problem
+
+
+def test_a_disabled_key_stays_so_over_a_restart_until_it_proves_good(tmp_path: Path) -> None:
+    script = [status(401, "Incorrect API key provided")]
+    with ScriptedUpstream() as configured, ScriptedUpstream(script, otherwise="ok") as upstream:
+        with RunningService(tmp_path, configured) as service:
+            add(service, upstream, verify=False)
+            for _ in range(2):
+                assert chat(service, "mine/m1").status_code == 502
+            assert len(upstream.bodies) == 1
+        with RunningService(tmp_path, configured) as service:
+            refused = chat(service, "mine/m1")
+            assert refused.status_code == 502 and len(upstream.bodies) == 1
+            assert "`agent-service providers test mine`" in refused.text
+            service.client.patch("/api/providers/mine", json={"cap_usd_per_day": 3})
+            assert chat(service, "mine/m1").status_code == 502, "a cap is no other key"
+            tested = service.client.post("/api/providers/mine/test", json={}).json()
+            assert tested["trials"]["default"]["state"] == "accepted"
+            assert chat(service, "mine/m1").is_success
+
+
+def test_a_rate_limit_holds_over_a_restart(tmp_path: Path) -> None:
+    script = [status(429, "slow down", retry_after=3600)]
+    with ScriptedUpstream(script, otherwise="ok") as upstream, ScriptedUpstream(otherwise="b") as other:
+        with RunningService(tmp_path, upstream, other) as service:
+            assert chat(service, "up1/m1").status_code == 429
+        with RunningService(tmp_path, upstream, other) as service:
+            again = chat(service, "up1/m1")
+            assert again.status_code == 429 and 3500 < int(again.headers["retry-after"]) <= 3600
+            assert len(upstream.bodies) == 1
+            assert chat(service, "auto").headers["x-router-provider"] == "up2"
+
+
+def test_a_configured_account_is_added_while_the_service_runs(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(api_key=KEY, otherwise="ok") as upstream,
+        RunningService(tmp_path, upstream) as service,
+    ):
+        assert chat(service, "up1/m1").status_code == 502
+        config = yaml.safe_load(service.config_file.read_text())
+        config["providers"]["up1"]["accounts"] = {"work": {"api_key": KEY}}
+        service.config_file.write_text(yaml.safe_dump(config))
+        wait_until(lambda: chat(service, "up1/m1").is_success)
+        assert chat(service, "up1/m1").headers["x-router-account"] == "work"
+        accounts = service.client.get("/api/providers/up1/accounts").json()["data"]
+        assert [(each["account"], each["source"]) for each in accounts] == [
+            ("default", "configuration"),
+            ("work", "configuration"),
+        ]
+        assert error(service.client.delete("/api/providers/up1/accounts/work"))[:2] == (
+            409,
+            "account_configured",
+        )
+
+
+def test_a_cap_is_kept_and_told_and_another_account_goes_on(tmp_path: Path) -> None:
+    price = {"id": "m1", "input_price": 1000.0, "output_price": 1000.0}
     with (
         ScriptedUpstream() as configured,
         ScriptedUpstream(otherwise="one") as one,
         ScriptedUpstream(otherwise="two") as two,
         RunningService(tmp_path, configured) as service,
     ):
-        add(service, one, account="one")
-        add(service, two, account="two")
-        assert chat(service, "mine/m1").json()["choices"][0]["message"]["content"] == "one"
-        service.client.patch("/api/providers/mine/accounts/one", json={"enabled": False})
-        assert chat(service, "mine/m1").json()["choices"][0]["message"]["content"] == "two"
-        trials = service.client.post("/api/providers/mine/test", json={}).json()["trials"]
-        assert [(name, trial["state"]) for name, trial in trials.items()] == [
-            ("one", "accepted"),
-            ("two", "accepted"),
-        ]
+        add(service, one, account="one", models=[price], cap_usd_per_day=0, verify=False)
+        capped = chat(service, "mine/m1")
+        assert error(capped)[:2] == (429, "budget_exceeded") and int(capped.headers["retry-after"]) > 0
+        add(service, two, account="two", models=[price], verify=False)
+        assert {chat(service, "mine/m1").headers["x-router-account"] for _ in range(3)} == {"two"}
+        assert one.bodies == []
+        route = service.client.get("/v1/route", params={"provider": "mine", "model": "m1"}).json()
+        told = {each["account"]: each["reason"] for each in route["candidates"]}
+        assert told["one"].startswith("The cap of $0.00 a day of mine/one is used up")
+        service.client.patch("/api/providers/mine/accounts/one", json={"cap_usd_per_day": 1000})
+        service.client.delete("/api/providers/mine/accounts/two")
+        assert chat(service, "mine/m1").headers["x-router-account"] == "one"
+
+
+def test_live_models_are_listed_and_can_be_asked_by_name(tmp_path: Path) -> None:
+    with ScriptedUpstream(otherwise="ok", models=("llama-3.3-70b-versatile", "brand-new")) as upstream:
+        known = {"groq": {"api_key": "none", "base_url": upstream.base_url}}
+        with RunningService(tmp_path, providers=known) as service:
+            ids = [each["id"] for each in service.client.get("/v1/models").json()["data"]]
+            assert ids[:2] == ["groq/llama-3.3-70b-versatile", "groq/brand-new"]
+            assert chat(service, "groq/brand-new").json()["model"] == "brand-new"
+            assert len(upstream.lookups) == 1, "the list is kept for a while"
 
 
 def test_unknown_names_get_the_nearest_ones(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.service import RunningService, provider_row
-from tests.upstream import ScriptedUpstream, calls, status
+from tests.upstream import ScriptedUpstream, Step, calls, status
 
 HI = {"messages": [{"role": "user", "content": "hi"}]}
 CHAT = "/v1/chat/completions"
@@ -61,6 +61,38 @@ def test_questions_that_make_no_sense(
         assert (answer.status_code, answer.json()["error"]["code"]) == (expected, code)
 
 
+@pytest.mark.parametrize(
+    ("path", "param", "hint"),
+    [
+        ("/v1/route?qualty=fastest", "qualty", "did you mean `quality`"),
+        ("/v1/usage?form=2026-01-01", "form", "did you mean `from`"),
+    ],
+)
+def test_a_misspelt_parameter_is_told(tmp_path: Path, path: str, param: str, hint: str) -> None:
+    with ScriptedUpstream([]) as upstream, RunningService(tmp_path, upstream) as service:
+        refused = service.client.get(path)
+        told = refused.json()["error"]
+        assert (refused.status_code, told["code"], told["param"]) == (422, "invalid_request", param)
+        assert hint in told["message"]
+
+
+def test_an_unrated_model_is_called_so(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream([]) as rated,
+        ScriptedUpstream([]) as unrated,
+        RunningService(
+            tmp_path,
+            rated,
+            providers={
+                "up1": row(rated, id="m1", quality=0.93),
+                "up2": row(unrated, id="m2", quality=None),
+            },
+        ) as service,
+    ):
+        found = service.client.get("/v1/route", params={"quality": "best_quality"}).json()["candidates"]
+        assert found[1]["reason"] == "not rated, taken for 0.40 against 0.93 of up1/m1"
+
+
 def test_the_answer_is_documented(tmp_path: Path) -> None:
     with ScriptedUpstream([]) as upstream, RunningService(tmp_path, upstream) as service:
         described = service.client.get("/openapi.json").json()
@@ -80,7 +112,33 @@ def test_while_everything_cools_down_the_answer_is_429(tmp_path: Path) -> None:
             assert 890 < int(answer.headers["retry-after"]) <= 900
         assert len(upstream.bodies) == 1
         why = service.client.get("/v1/route").json()["candidates"][0]
-        assert not why["ready"] and why["reason"].endswith("s: rate limit")
+        assert not why["ready"] and why["reason"] == "left alone for 15 min: rate limit"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (status(429, "You exceeded your current quota", error_code="insufficient_quota"), "refuses us"),
+        (status(400, "API key not valid. Please pass a valid API key."), "key was refused"),
+    ],
+)
+def test_an_empty_account_or_a_bad_key_is_left_alone_with_all_its_models(
+    tmp_path: Path, answer: Step, reason: str
+) -> None:
+    with (
+        ScriptedUpstream([answer], otherwise="paid again") as poor,
+        ScriptedUpstream(otherwise="ok") as other,
+    ):
+        models = [{"id": "m1", "quality": 0.9}, {"id": "m2", "quality": 0.8}]
+        rows = {"poor": provider_row(poor, models=models), "other": row(other, quality=0.5)}
+        with RunningService(tmp_path, providers=rows) as service:
+            body = {**HI, "model": "auto", "model_quality": "best_quality"}
+            for _ in range(2):
+                assert service.client.post(CHAT, json=body).json()["provider"] == "other"
+            assert len(poor.bodies) == 1
+            found = service.client.get("/v1/route").json()["candidates"]
+            resting = [each["reason"] for each in found if not each["ready"]]
+            assert len(resting) == 2 and all(reason in each for each in resting)
 
 
 def test_a_refusal_for_content_is_called_by_its_name(tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from agent_service.agent import supervisor
 from agent_service.agent.rewind import NOT_ASKED_AGAIN
 from tests.service import RunningService, SseEvent, sse, wait_until
 from tests.upstream import ScriptedUpstream, ScriptItem, calls, wait
@@ -345,6 +348,23 @@ def test_a_moment_before_notes_were_taken_is_that_of_its_last_outcome(tmp_path: 
             assert (project / "a.txt").read_text() == "2\n"
 
 
+def test_going_back_is_a_way_out_of_damage(tmp_path: Path, project: Path) -> None:
+    with ScriptedUpstream([write("a.txt", "1\n"), "done"], otherwise="hello") as upstream:
+        with RunningService(tmp_path, upstream) as service:
+            service.invoke(project_directory=str(project), thread_id=THREAD)
+            first = checkpoint(service, 1)
+        with closing(sqlite3.connect(service.data / "agent-service" / "state.db")) as database, database:
+            newest = "SELECT max(version) FROM channel_values WHERE channel = 'messages'"
+            database.execute(
+                f"DELETE FROM channel_values WHERE channel = 'messages' AND version = ({newest})"
+            )
+        with RunningService(tmp_path, upstream) as service:
+            broken = service.invoke("hello", thread_id=THREAD).json()
+            assert "cannot be used" in broken["error_details"]
+            assert rewind(service, first, files=True)["restored"] == ["a.txt"]
+            assert service.invoke("hello", thread_id=THREAD).json()["agent_status"] == "completed"
+
+
 def test_a_fork_has_effects_of_its_own(tmp_path: Path, project: Path) -> None:
     """SQLite gives the numbers of a deleted thread's effects again."""
     script: list[ScriptItem] = [
@@ -578,7 +598,8 @@ def test_the_last_checkpoints_are_kept_when_a_run_ends(tmp_path: Path) -> None:
         assert len(messages(service)) == 6
 
 
-def test_old_events_go(tmp_path: Path) -> None:
+def test_old_events_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_FORGET_SECONDS", (0.0, 0.1))
     with ScriptedUpstream(["one", "two"]) as upstream:
         with RunningService(tmp_path, upstream) as service:
             service.invoke(thread_id=THREAD)
@@ -604,21 +625,22 @@ def test_pruning_leaves_what_runs_or_waits(tmp_path: Path) -> None:
         for thread_id in ("thread-01", "thread-02", "thread-03"):
             service.invoke(thread_id=thread_id)
 
-        def prune(**fields: Any) -> dict[str, int]:
+        def prune(**fields: Any) -> dict[str, Any]:
             response = service.client.post("/v1/agents/threads/prune", json=fields)
-            done: dict[str, int] = response.raise_for_status().json()
+            done: dict[str, Any] = response.raise_for_status().json()
             return done
 
-        assert prune(keep_checkpoints=1, older_than_days=1) == {
-            "threads_pruned": 0,
-            "checkpoints_deleted": 0,
-            "threads_deleted": 0,
-        }
-        assert prune(keep_checkpoints=1) == {
-            "threads_pruned": 2,
-            "checkpoints_deleted": 6,
-            "threads_deleted": 0,
-        }
+        nothing = {"threads_pruned": 0, "checkpoints_deleted": 0, "threads_deleted": 0, "threads": []}
+        assert prune(keep_checkpoints=1, older_than_days=1) == nothing
+        three_each = [
+            {"thread_id": name, "title": "do it", "checkpoints_deleted": 3}
+            for name in ("thread-01", "thread-02")
+        ]
+        would = prune(keep_checkpoints=1, dry_run=True)
+        assert would == {**nothing, "threads_pruned": 2, "checkpoints_deleted": 6, "threads": three_each}
+        assert prune(delete=True, older_than_days=0, dry_run=True)["threads_deleted"] == 2
+        assert prune(keep_checkpoints=1) == would, "looking deleted nothing"
+        assert prune(keep_checkpoints=1) == nothing
         assert messages(service) == ["do it", "one"]
         assert prune(delete=True, older_than_days=0)["threads_deleted"] == 2
         [left] = service.client.get("/v1/agents/threads").json()["threads"]

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_service.cli import client as client_module
-from agent_service.cli.client import Disconnected, Refused, ServiceClient, server_sent_events
+from agent_service.cli.client import Refused, ServiceClient
+from agent_service.cli.event_stream import server_sent_events
+from agent_service.cli.fault import Disconnected
 from agent_service.events import KEEP_ALIVE, Token, WorkspaceChanged, encode_sse
 
 FINISHED = b'data: {"kind": "run.finished", "response": {}}\n\n'
@@ -39,6 +41,29 @@ def test_a_stream_that_ends_early_is_a_lost_connection() -> None:
     assert next(events)["text"] == "half"
     with pytest.raises(Disconnected):
         next(events)
+
+
+def test_a_stream_that_opens_when_the_command_has_ended_is_closed() -> None:
+    class Endless(httpx.SyncByteStream):
+        closed = False
+
+        def __iter__(self) -> Iterator[bytes]:
+            while True:
+                yield event("more")
+
+        def close(self) -> None:
+            self.closed = True
+
+    stream = Endless()
+
+    def ended_meanwhile(_: httpx.Request) -> httpx.Response:
+        http.close()
+        return httpx.Response(200, stream=stream)
+
+    http = httpx.Client(transport=httpx.MockTransport(ended_meanwhile), base_url="http://service")
+    assert ServiceClient(http).fate({"thread_id": "thread-1", "seq": 1}, "call-1") is None
+    assert stream.closed
+    assert ServiceClient(http).fate({"thread_id": "thread-1", "seq": 1}, "call-1") is None
 
 
 def test_each_instruction_and_answer_has_a_key_that_is_repeated_with_it() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
@@ -194,6 +194,7 @@ def test_the_address_listened_on_is_a_name_of_ours_but_any_address_is_not() -> N
         st.sampled_from(["localhost", "::1", "127.0.0.1", "[", "]", ":", "8", ".", "@", "/"]), max_size=5
     )
 )
+@example(["[", "localhost", "]"])
 def test_nothing_but_a_port_may_stand_beside_a_name(parts: list[str]) -> None:
     text = "".join(parts)
     if plain_host(text) in EdgeConfig().hosts:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent_service.agent.findings import Finding, Maker
 from agent_service.ledger import book as book_module
 from agent_service.ledger.answers import AnswerCache
 from agent_service.ledger.book import UsageBook
@@ -23,7 +24,7 @@ from checkpoints.opening import open_database
 from checkpoints.response_cache import ResponseCache
 from checkpoints.router_memory import RouterMemory
 from checkpoints.usage import DAY_SECONDS, UsageRow, UsageStore
-from routing.config import RoutingConfig
+from routing.config import ProviderSpec, RoutingConfig
 from routing.learning import Evidence, Lesson
 from routing.pool import ProviderPool
 from routing.router import ModelRouter
@@ -32,6 +33,7 @@ from routing.usage import BudgetExceeded, ModelCall, Tokens
 from tests.databases import Place
 from tests.unit.routing.room import ask, rated
 
+SPEC = ProviderSpec(name="acme", account="team", base_url="https://acme.example/v1")
 NOON = 20_000 * DAY_SECONDS + DAY_SECONDS / 2
 CALL = ModelCall(
     id="c0",
@@ -168,14 +170,14 @@ def test_what_a_call_really_cost_counts_at_once(place: Place) -> None:
             settings = BudgetSettings(per_day_usd=1.0)
             keeper = BudgetKeeper(settings, book, BudgetStore(database), clock=lambda: NOON)
             for number in range(4):
-                await keeper.reserve(f"c{number}", CALL.payer, 0.25 * (4 - number), 60)
+                await keeper.reserve(f"c{number}", CALL.payer, 0.25 * (4 - number), 60, SPEC)
                 book.record(replace(CALL, id=f"c{number}"))
             with pytest.raises(BudgetExceeded, match=r"\$1\.00 are spent") as raised:
-                await keeper.reserve("c4", CALL.payer, 0.001, 60)
+                await keeper.reserve("c4", CALL.payer, 0.001, 60, SPEC)
             assert raised.value.retry_after == DAY_SECONDS / 2
             assert "(budgets.per_day_usd)" in str(raised.value)
             keeper.settings = BudgetSettings()
-            await keeper.reserve("c4", CALL.payer, 100.0, 60)
+            await keeper.reserve("c4", CALL.payer, 100.0, 60, SPEC)
 
     on(place, scenario)
 
@@ -188,11 +190,11 @@ def test_a_thread_has_a_budget_for_all_its_days(tmp_path: Path) -> None:
             keeper = BudgetKeeper(settings, book, BudgetStore(database), clock=lambda: now)
             book.record(CALL)
             with pytest.raises(BudgetExceeded, match="a day for alice"):
-                await keeper.reserve("c1", Payer("alice"), 0.1, 60)
+                await keeper.reserve("c1", Payer("alice"), 0.1, 60, SPEC)
             now += DAY_SECONDS
-            await keeper.reserve("c1", Payer("alice"), 0.1, 60)
+            await keeper.reserve("c1", Payer("alice"), 0.1, 60, SPEC)
             with pytest.raises(BudgetExceeded, match="for each thread") as raised:
-                await keeper.reserve("c2", Payer("bobby", "thread-01"), 0.1, 60)
+                await keeper.reserve("c2", Payer("bobby", "thread-01"), 0.1, 60, SPEC)
             assert raised.value.retry_after is None
             assert "new thread" in str(raised.value)
 
@@ -254,12 +256,87 @@ def test_a_router_goes_on_from_what_it_learned(place: Place) -> None:
         async with Remembering(first, LessonShelf(RouterMemory(database))):
             assert (await first.complete(ask())).decision.provider == "bad"
             for _ in range(20):
-                first.report(("bad", "m"), "chat", "tests_failed")
+                first.report(("bad", "m"), "chat", "change_discarded")
         second = router()
         async with Remembering(second, LessonShelf(RouterMemory(database))):
             assert (await second.complete(ask())).decision.provider == "good"
 
     on(place, scenario)
+
+
+FINDING = Finding(Maker(("good", "m"), "tools"), "change_kept")
+
+
+def test_a_finding_and_its_mark_are_kept_together(place: Place) -> None:
+    async def scenario(database: Database) -> None:
+        def router() -> ModelRouter:
+            return ModelRouter(ProviderPool([rated("good", 0.5)]), config=RoutingConfig())
+
+        async with Remembering(router(), LessonShelf(RouterMemory(database))) as first:
+            assert await first.judged("t") == 0
+            await first.learn("t", 7, [FINDING])
+            await first.learn("t2", 9, [])
+            shelf = LessonShelf(RouterMemory(database))  # of another replica, at once
+            assert [await shelf.marked(each) for each in ("t", "t2", "t3")] == [7, 9, 0]
+            assert [each.evidence["tools"] for each in await shelf.load()] == [Evidence(0.5, 0.0)]
+
+    on(place, scenario)
+
+
+def test_replicas_add_to_each_others_lessons(place: Place) -> None:
+    async def scenario(database: Database) -> None:
+        def router() -> ModelRouter:
+            return ModelRouter(ProviderPool([rated("good", 0.5)]), config=RoutingConfig())
+
+        async def stored() -> Evidence:
+            [lesson] = await LessonShelf(RouterMemory(database)).load()
+            return lesson.evidence["tools"]
+
+        alone = Evidence()
+        async with Remembering(router(), LessonShelf(RouterMemory(database))) as one:
+            async with Remembering(router(), LessonShelf(RouterMemory(database))) as other:
+                for number in range(20):
+                    await (one, other)[number % 2].learn(f"t{number}", 1, [FINDING])
+                    alone = alone.and_("change_kept")
+                assert (await stored()).good == pytest.approx(alone.good)
+            third = router()
+            async with Remembering(third, LessonShelf(RouterMemory(database))) as remembering:
+                await remembering.learn("t", 1, [replace(FINDING, outcome="change_discarded")])
+                await one.learn("t", 2, [FINDING])
+        alone = alone.and_("change_discarded").and_("change_kept")
+        assert await stored() == Evidence(pytest.approx(alone.good), pytest.approx(alone.bad))  # type: ignore[arg-type]
+
+    on(place, scenario)
+
+
+class FullAtFirst(RouterMemory):
+    """A database whose disk is full once."""
+
+    full = True
+
+    async def update(
+        self, names: Collection[str], change: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]
+    ) -> None:
+        if self.full:
+            self.full = False
+            raise DatabaseUnusable("the disk is full")
+        await super().update(names, change)
+
+
+def test_a_full_disk_doubles_and_loses_no_finding(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(database: Database) -> None:
+        router = ModelRouter(ProviderPool([rated("good", 0.5)]), config=RoutingConfig())
+        memory = FullAtFirst(database)
+        async with Remembering(router, LessonShelf(memory)) as remembering:
+            await remembering.learn("t", 7, [FINDING])
+            assert await LessonShelf(memory).marked("t") == 0 and await LessonShelf(memory).load() == []
+            assert await remembering.judged("t") == 7  # not judged again here
+        assert await LessonShelf(memory).marked("t") == 7
+        assert [each.evidence["tools"] for each in await LessonShelf(memory).load()] == [Evidence(0.5, 0.0)]
+
+    with caplog.at_level(logging.ERROR):
+        on(tmp_path / "state.db", scenario)
+    assert "could not be saved" in caplog.text
 
 
 @pytest.mark.parametrize(

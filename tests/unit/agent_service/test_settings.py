@@ -405,3 +405,77 @@ def test_a_data_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
         os.chown(other, 12345, 12345)
         with pytest.raises(ConfigError, match="belongs to another user"):
             prepare_data_dir(other)
+
+
+# --- several accounts
+
+
+ACCOUNTS = """
+providers:
+  groq:
+    cap_usd_per_day: 5
+    headers: {x-shared: "1"}
+    accounts:
+      work: {api_key: work-key, cap_usd_per_day: 0, limits: {requests_per_day: 1000}}
+      paid: {api_key: paid-key, tier: paid, headers: {x-own: "2"}}
+"""
+
+
+def accounts(tmp_path: Path, yaml: str, **environ: str) -> dict[str, str]:
+    """Account -> key."""
+    specs = routing_config(load(tmp_path, yaml), environ).providers
+    return {each.account_id: each.api_key.get_secret_value() for each in specs if each.api_key}
+
+
+def test_a_provider_has_as_many_accounts_as_are_written_down(tmp_path: Path) -> None:
+    config = routing_config(load(tmp_path, ACCOUNTS), {"GROQ_API_KEY": "usual-key"})
+    default, work, paid = config.providers
+    assert [each.account_id for each in config.providers] == ["groq", "groq:work", "groq:paid"]
+    assert [each.cap_usd_per_day for each in config.providers] == [5, 0, 5]
+    assert (default.tier, paid.tier, work.limits.requests_per_day) == ("free", "paid", 1000)
+    assert paid.headers == {"x-shared": "1", "x-own": "2"} and default.headers == {"x-shared": "1"}
+    assert default.models == work.models != () and all(card.free for card in work.models)
+    assert [card.id for card in paid.models] == [card.id for card in work.models]
+    assert not any(card.free for card in paid.models), "a paid account is no free one"
+    assert accounts(tmp_path, ACCOUNTS) == {"groq:work": "work-key", "groq:paid": "paid-key"}
+
+
+def test_numbered_variables_are_further_accounts(tmp_path: Path) -> None:
+    environ = {
+        "GROQ_API_KEY": "one",
+        "GROQ_API_KEY_2": "two",
+        "GROQ_API_KEY3": "three",
+        "GROQ_API_KEY_X": "x",
+    }
+    wanted = {"groq": "one", "groq:2": "two", "groq:3": "three"}
+    assert accounts(tmp_path, "", **environ) == wanted
+    assert accounts(tmp_path, "providers: {groq: }", **environ) == wanted
+    assert accounts(tmp_path, "providers: {groq: {api_key: own}}", **environ) == {"groq": "own"}
+    assert accounts(tmp_path, "", GROQ_API_KEY_2="two") == {"groq:2": "two"}
+    assert accounts(tmp_path, "providers: {groq: }", GROQ_API_KEY_2="two") == {"groq:2": "two"}
+
+
+def test_the_same_key_twice_is_one_account(tmp_path: Path) -> None:
+    assert accounts(tmp_path, "", GROQ_API_KEY="one", GROQ_API_KEY_2="one") == {"groq": "one"}
+    twice = "providers: {groq: {api_key: one, accounts: {work: {api_key: one}}}}"
+    with pytest.raises(
+        ConfigError, match=r"accounts\.work: has the same key as the account default"
+    ) as caught:
+        routing_config(load(tmp_path, twice), {})
+    assert "'one'" not in str(caught.value)
+    project = "providers: {groq: {api_key: one, accounts: {work: {api_key: one, headers: {x-project: b}}}}}"
+    assert len(accounts(tmp_path, project)) == 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("{accounts: {default: {api_key: k1}}}", "is the account whose api_key stands beside"),
+        ("{accounts: {'no name': {api_key: k1}}}", "providers.groq.accounts"),
+        ("{accounts: {work: {}}}", "api_key"),
+        ("{accounts: {work: {api_key: k1, cap_usd_per_day: -1}}}", "cap_usd_per_day"),
+        ("{api_key: k1, limits: {requests_per_day: 0}}", "requests_per_day"),
+    ],
+)
+def test_a_mistake_in_an_account_is_told(tmp_path: Path, entry: str, expected: str) -> None:
+    assert expected in mistake(tmp_path, f"providers: {{groq: {entry}}}")
