@@ -10,11 +10,16 @@ import pytest
 from hypothesis import settings
 
 from tests.databases import Place, PostgresqlServer
+from tests.e2e import kills
 
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"  # not that of whoever runs the tests
 
 settings.register_profile("unhurried", deadline=None)  # how long a test takes is the machine's affair
 settings.load_profile("unhurried")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(kills, "kills")
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Report
 from tests.e2e.crashes import EDITED, MADE, SECTIONS, Case, Intrusion, next_step
 from tests.e2e.deployment import Deployment
+from tests.e2e.kills import Report
 from tests.e2e.mortal import Fault, count
 from tests.e2e.verdict import Verdict, judge
 from tests.upstream import ScriptedUpstream
