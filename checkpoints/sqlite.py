@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from sqlalchemy import URL, event
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from checkpoints import schema
 from checkpoints.database import Database, Operation, Readers, Synchronous, T
 from checkpoints.errors import DatabaseUnusable
+from checkpoints.one_trip import OneTripConnection
 
 BUSY_TIMEOUT_MS = 10_000
 """How long SQLite waits for another process's write to end."""
@@ -202,12 +204,15 @@ class SqliteDatabase(Database):
 
     def _engine(self, begin: str | None, *, pool_size: int) -> AsyncEngine:
         """Connections that begin their transactions so; they never make a file."""
+        name = f"file:{quote(os.fsencode(self.path.absolute()))}?mode=rw"
+
+        def connect() -> OneTripConnection:
+            return OneTripConnection(lambda: sqlite3.connect(name, uri=True, check_same_thread=False))
+
         engine = create_async_engine(
-            URL.create(
-                "sqlite+aiosqlite",
-                database=f"file:{quote(os.fsencode(self.path.absolute()))}",
-                query={"uri": "true", "mode": "rw"},
-            ),
+            "sqlite+aiosqlite://",
+            poolclass=AsyncAdaptedQueuePool,
+            async_creator=connect,  # awaited, it is connected
             pool_size=pool_size,
             max_overflow=0,
             hide_parameters=True,  # what people write does not belong into a log
