@@ -243,7 +243,7 @@ def harmless(text: str) -> None:
     for account in found.accounts:  # a record may name its provider as it likes, and that name is its name
         outside_names = outside_names.replace(account.provider, "").replace(account.account, "")
         outside_names = outside_names.replace(str(account.base_url), "")
-        for model in account.models:  # and its models
+        for model in account.options.models or ():  # and its models
             outside_names = outside_names.replace(model.id, "")
     for key in (KEY, SECOND):
         assert key not in outside_names
