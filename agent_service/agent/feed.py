@@ -191,15 +191,21 @@ class EventFeed:
 
     async def _look(self) -> None:
         """Have followers read what other processes stored, and leave what they deleted."""
-        if not self._followers:
+        # Who comes, or sees a thread made, while the log is read knows of things that this reading does not.
+        asked = [
+            (thread_id, follower, follower.born)
+            for thread_id, followers in self._followers.items()
+            for follower in followers
+        ]
+        if not asked:
             return
-        found = await self._log.last(list(self._followers))
-        for thread_id, followers in list(self._followers.items()):
+        found = await self._log.last(list({thread_id for thread_id, _, _ in asked}))
+        for thread_id, follower, born in asked:
             standing = found.get(thread_id)
-            for follower in followers:
-                if follower.born is not None and (standing is None or standing.born != follower.born):
-                    follower.close()
-            if standing is not None and standing.last > self._latest.get(thread_id, 0):
+            if born is not None and (standing is None or standing.born != born):
+                follower.close()
+        for thread_id, standing in found.items():
+            if standing.last > self._latest.get(thread_id, 0) and thread_id in self._followers:
                 self._latest[thread_id] = standing.last
-                for follower in followers:
+                for follower in self._followers[thread_id]:
                     follower.look(standing.last)

@@ -19,7 +19,7 @@ from typing import Any
 from tests.upstream import ScriptedUpstream, ScriptItem, calls
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120.0
+PATIENCE = 30.0
 """Seconds; only what fails takes so long, however busy the machine is."""
 QUESTION = calls(
     ("ask_human_for_input", {"question": "Which name?", "options": ["Orion", "Vega"]}), text="Hm."

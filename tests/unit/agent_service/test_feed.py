@@ -7,6 +7,8 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
+
 from agent_service.agent import feed as feed_module
 from agent_service.agent.feed import MAX_WAITING, EventFeed, Subscription, Told
 from agent_service.events import Failed, Message, Token, encode_sse, new_event
@@ -204,6 +206,25 @@ def test_a_deleted_thread_is_left(tmp_path: Path) -> None:
             await asyncio.sleep(0.05)
             await database.write(lambda connection: forget_thread(connection, THREAD))
             assert await told == []
+
+    with_feed(tmp_path, scenario)
+
+
+def test_who_comes_while_the_log_is_looked_through_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "LOOK_SECONDS", 0.0)
+
+    async def scenario(database: Database, log: EventLog, feed: EventFeed) -> None:
+        stores = Stores.on(database)
+        await stores.runs.begin(NewRun("p", "thread-02", "s", b"{}"), "go", NewThread("t", None, None))
+        born = (await log.last([THREAD]))[THREAD].born
+        with feed.follow("thread-02"):  # there is always something to look for
+            for turns in range(100):
+                for _ in range(turns % 10):
+                    await asyncio.sleep(0)
+                with feed.follow(THREAD, born) as subscription:
+                    assert await anext(subscription.events(99, 0.01)) is None
 
     with_feed(tmp_path, scenario)
 
