@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agent_service.keys.account import checked_account
 from agent_service.keys.errors import AccountError
 from agent_service.keys.imports import Imported, described, read_accounts
+from routing.redaction import redact
 
 KEY, SECOND = "gsk_0123456789abcdefWXYZ", "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 OWN_URL = "https://models.example/v1"
@@ -199,6 +200,14 @@ def test_a_key_in_the_place_of_a_name_is_not_shown() -> None:
         assert KEY not in str(shown) and SECOND not in str(shown).lower()
 
 
+def test_a_key_in_the_place_of_a_model_is_refused_and_not_shown() -> None:
+    found = read_accounts(json.dumps([{"name": "own", "base_url": OWN_URL, "models": [KEY]}]), {})
+    assert found.accounts == ()
+    assert [note.reason for note in found.skipped] == [
+        "what looks like a key is among the names of its models"
+    ]
+
+
 def test_an_empty_file_says_that_it_is() -> None:
     for text in ("", "\n\n# nothing\n", "{}", "[]", "DEBUG=1\n"):
         found = read_accounts(text, {})
@@ -243,7 +252,8 @@ def harmless(text: str) -> None:
     for account in found.accounts:  # a record may name its provider as it likes, and that name is its name
         outside_names = outside_names.replace(account.provider, "").replace(account.account, "")
         outside_names = outside_names.replace(str(account.base_url), "")
-        for model in account.options.models or ():  # and its models
+        for model in account.options.models or ():  # and its models, unless that looks like a key
+            assert redact(model.id) == model.id
             outside_names = outside_names.replace(model.id, "")
     for key in (KEY, SECOND):
         assert key not in outside_names
