@@ -111,7 +111,9 @@ class StateDamaged(CheckpointError):
     def __init__(self, thread_id: str, reason: str = "a part of it is missing") -> None:
         super().__init__(
             f"The stored state of thread {thread_id!r} cannot be used: {reason}. "
-            "Restore the database from a backup, or delete the thread."
+            f"Go back to before the damage (`agent-service threads history {thread_id}` shows where to, "
+            "`agent-service threads rewind` goes there), restore the database from a backup, "
+            "or delete the thread."
         )
 
 

@@ -39,7 +39,7 @@ async def fill(saver: Saver) -> None:
 
 async def assert_damaged(saver: Saver, sentence: str = "") -> None:
     """That thread cannot be read in any way but deleted, and the other one goes on."""
-    pattern = f"state of thread 't' cannot be used: .*{sentence}.* Restore .* or delete the thread"
+    pattern = f"state of thread 't' cannot be used: .*{sentence}.*.* restore .* or delete the thread"
     with pytest.raises(StateDamaged, match=pattern):
         await saver.aget_tuple(at())
     with pytest.raises(StateDamaged, match=pattern):
