@@ -12,7 +12,7 @@ import json
 import random
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -27,22 +27,20 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from sqlalchemy import Row, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints import pruning
 from checkpoints.clock import keep_ahead_of
 from checkpoints.database import Database
-from checkpoints.driver import fetch
-from checkpoints.errors import StateDamaged
 from checkpoints.events import OUTBOX, EventLog, NewEvent, StoredEvent
 from checkpoints.graph_reader import GraphReader
-from checkpoints.graph_tables import ROOT, Where, checkpoints
+from checkpoints.graph_tables import ROOT, Where
 from checkpoints.graph_writer import GraphWriter, copy_thread
 from checkpoints.journal import EFFECTS, latest_effect
 from checkpoints.leases import FENCE, check_fence
 from checkpoints.lineage import trace
 from checkpoints.precedence import Precedence
+from checkpoints.saved import STORED, assemble, config_of, find, listing, where_of
 from checkpoints.values import (
     Encoder,
     ListMemory,
@@ -50,32 +48,10 @@ from checkpoints.values import (
     list_kind,
     list_within,
     pack,
-    reading,
-    unpack,
 )
 
 LISTED_AT_ONCE = 8
 """How many checkpoints of a listing are read in one transaction."""
-
-_STORED = "stored"
-"""Added to a checkpoint: the channels whose values were stored with it. An empty channel has no row."""
-_CHECKPOINT = """
-    SELECT thread_id, namespace, checkpoint_id, parent_id, metadata, kind, body FROM checkpoints
-    WHERE thread_id = :thread_id AND namespace = :namespace"""
-_ONE = f"{_CHECKPOINT} AND checkpoint_id = :id"
-_LATEST = f"{_CHECKPOINT} ORDER BY checkpoint_id DESC LIMIT 1"
-
-
-class _Found(NamedTuple):
-    """A row of a checkpoint."""
-
-    thread_id: str
-    namespace: str
-    checkpoint_id: str
-    parent_id: str | None
-    metadata: str
-    kind: str
-    body: bytes
 
 
 class SqlCheckpointSaver(BaseCheckpointSaver[str]):
@@ -96,12 +72,12 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the newest of its namespace; None if there is none."""
         async with self._database.read() as connection:
-            row = await self._find(connection, config)
+            row = await find(connection, config)
             if row is None:
                 return None
             keep_ahead_of(row.checkpoint_id)
-            reader = GraphReader(connection, self.serde, _where(config))
-            return await self._tuple(reader, row)
+            reader = GraphReader(connection, self.serde, where_of(config))
+            return await assemble(reader, self.serde, row)
 
     async def alist(
         self,
@@ -115,7 +91,8 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
 
         A consumer that pauses holds no transaction; what is deleted meanwhile is left out.
         """
-        found = await self._matching(config, filter, before, limit)
+        async with self._database.read() as connection:
+            found = await listing(connection, config, filter, before, limit)
         for at in range(0, len(found), LISTED_AT_ONCE):
             for each in await self._tuples(found[at : at + LISTED_AT_ONCE]):
                 yield each
@@ -128,7 +105,7 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint with the values whose version moved; the config names its parent."""
-        where = _where(config)
+        where = where_of(config)
         encoder = Encoder(self.serde)
         values = checkpoint["channel_values"]
         moved = {channel: str(version) for channel, version in new_versions.items() if channel in values}
@@ -159,7 +136,7 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
         await self._database.write(operation)
         sys.audit("agent_service.checkpoint.stored")
         self._lists.keep(*where, lists)
-        return _config(*where, checkpoint["id"])
+        return config_of(*where, checkpoint["id"])
 
     async def aput_writes(
         self,
@@ -185,7 +162,7 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
             for position, (channel, value) in enumerate(writes)
         ]
         special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
-        where = _where(config)
+        where = where_of(config)
 
         async def operation(connection: AsyncConnection) -> list[StoredEvent]:
             await _check_fence(connection, config)
@@ -248,7 +225,7 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
         """For each channel the value stored at its nearest ancestor, and the writes since, oldest first."""
         history: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
         async with self._database.read() as connection:
-            row = await self._find(connection, config) if channels else None
+            row = await find(connection, config) if channels else None
             if row is None:
                 return history
             where = Where(row.thread_id, row.namespace)
@@ -268,66 +245,19 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
         number = int(str(current).split(".", 1)[0]) if current is not None else 0
         return f"{number + 1:032}.{random.random():016}"
 
-    async def _find(self, connection: AsyncConnection, config: RunnableConfig) -> _Found | None:
-        key = _where(config)._asdict()
-        if checkpoint_id := get_checkpoint_id(config):
-            rows = await fetch(connection, _ONE, key | {"id": checkpoint_id})
-        else:
-            rows = await fetch(connection, _LATEST, key)
-        return _Found(*rows[0]) if rows else None
-
-    async def _tuple(self, reader: GraphReader, row: _Found) -> CheckpointTuple:
-        with reading(row.thread_id):
-            body = unpack(self.serde, Stored(row.kind, row.body))
-            held = body.pop(_STORED, ())  # checkpoints of earlier versions do not tell
-            versions = {channel: str(version) for channel, version in body["channel_versions"].items()}
-            metadata = json.loads(row.metadata)
-        stored = await reader.values(versions.items())
-        for channel in held:
-            if (channel, versions.get(channel)) not in stored:
-                raise StateDamaged(row.thread_id, f"the value of its channel {channel!r} is missing")
-        pending = (await reader.writes([row.checkpoint_id]))[row.checkpoint_id]
-        loaded = iter(await reader.load([*stored.values(), *(write.stored for write in pending)]))
-        return CheckpointTuple(
-            config=_config(row.thread_id, row.namespace, row.checkpoint_id),
-            checkpoint=cast(
-                Checkpoint, {**body, "channel_values": {channel: next(loaded) for channel, _ in stored}}
-            ),
-            metadata=metadata,
-            parent_config=_config(row.thread_id, row.namespace, row.parent_id) if row.parent_id else None,
-            pending_writes=[(write.task_id, write.channel, next(loaded)) for write in pending],
-        )
-
-    async def _tuples(self, found: Sequence[Row[Any]]) -> list[CheckpointTuple]:
+    async def _tuples(self, configs: Sequence[RunnableConfig]) -> list[CheckpointTuple]:
         """These checkpoints, as far as they are still there."""
         tuples: list[CheckpointTuple] = []
         readers: dict[Where, GraphReader] = {}
         async with self._database.read() as connection:
-            for each in found:
-                where = Where(each.thread_id, each.namespace)
+            for config in configs:
+                where = where_of(config)
                 if where not in readers:
                     readers[where] = GraphReader(connection, self.serde, where)
-                row = await self._find(connection, _config(*where, each.checkpoint_id))
+                row = await find(connection, config)
                 if row is not None:
-                    tuples.append(await self._tuple(readers[where], row))
+                    tuples.append(await assemble(readers[where], self.serde, row))
         return tuples
-
-    async def _matching(
-        self,
-        config: RunnableConfig | None,
-        filter: dict[str, Any] | None,
-        before: RunnableConfig | None,
-        limit: int | None,
-    ) -> list[Row[Any]]:
-        """Keys of the checkpoints to list. Metadata is compared here: a filter's keys never become SQL."""
-        query = _listing(config, before)
-        if limit is not None and not filter:
-            query = query.limit(max(limit, 0))
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
-        if filter:
-            rows = [row for row in rows if _matches(row, filter)]
-        return list(rows if limit is None else rows[: max(limit, 0)])
 
     def _checkpoint_row(
         self,
@@ -338,7 +268,7 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
     ) -> dict[str, Any]:
         details = get_checkpoint_metadata(config, metadata)
         body = {name: value for name, value in checkpoint.items() if name != "channel_values"}
-        body[_STORED] = [*moved]
+        body[STORED] = [*moved]
         kind, packed = pack(*self.serde.dumps_typed(body))
         return {
             "checkpoint_id": checkpoint["id"],
@@ -348,28 +278,6 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
             "kind": kind,
             "body": packed,
         }
-
-
-def _listing(config: RunnableConfig | None, before: RunnableConfig | None) -> Select[Any]:
-    """Keys and metadata of the checkpoints below a config, newest first."""
-    columns = (checkpoints.c.thread_id, checkpoints.c.namespace, checkpoints.c.checkpoint_id)
-    query = select(*columns, checkpoints.c.metadata)
-    if config is not None:
-        query = query.where(checkpoints.c.thread_id == str(config["configurable"]["thread_id"]))
-        if (namespace := config["configurable"].get("checkpoint_ns")) is not None:
-            query = query.where(checkpoints.c.namespace == namespace)
-        if checkpoint_id := get_checkpoint_id(config):
-            query = query.where(checkpoints.c.checkpoint_id == checkpoint_id)
-    if before is not None and (limit := get_checkpoint_id(before)):
-        query = query.where(checkpoints.c.checkpoint_id < limit)
-    return query.order_by(checkpoints.c.checkpoint_id.desc(), *columns[:2])
-
-
-def _matches(row: Row[Any], wanted: dict[str, Any]) -> bool:
-    """Whether the metadata has these values; a key that is not there counts as None."""
-    with reading(row.thread_id):
-        details = json.loads(row.metadata)
-    return all(details.get(name) == value for name, value in wanted.items())
 
 
 def _fence(config: RunnableConfig) -> int | None:
@@ -386,23 +294,8 @@ async def _noting_effects(
     connection: AsyncConnection, config: RunnableConfig, row: dict[str, Any]
 ) -> dict[str, Any]:
     """The row of a checkpoint, for a run's with how far its thread's effects had come: see `EFFECTS`."""
-    where = _where(config)
+    where = where_of(config)
     if _fence(config) is None or where.namespace != ROOT:
         return row
     details = json.loads(row["metadata"]) | {EFFECTS: await latest_effect(connection, where.thread_id)}
     return row | {"metadata": json.dumps(details, separators=(",", ":"))}
-
-
-def _where(config: RunnableConfig) -> Where:
-    configurable = config["configurable"]
-    return Where(str(configurable["thread_id"]), configurable.get("checkpoint_ns", ""))
-
-
-def _config(thread_id: str, namespace: str, checkpoint_id: str) -> RunnableConfig:
-    return {
-        "configurable": {
-            "thread_id": thread_id,
-            "checkpoint_ns": namespace,
-            "checkpoint_id": checkpoint_id,
-        }
-    }
