@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.database import Upsert
@@ -79,6 +79,13 @@ async def reserve(
     }
     done = await connection.execute(_RESERVE.on(connection), row)
     return None if done.rowcount == 1 else await find_response(connection, principal, key, now)
+
+
+async def point_at(connection: AsyncConnection, reserved_for: str, run_id: str | None) -> None:
+    """Have the key that was kept for a run that is not needed give another run's response."""
+    await connection.execute(
+        update(idempotency).where(idempotency.c.run_id == reserved_for).values(run_id=run_id)
+    )
 
 
 async def forget_expired(connection: AsyncConnection, now: float) -> None:

@@ -28,7 +28,7 @@ from checkpoints.errors import (
 )
 from checkpoints.events import EventLog, NewEvent, StoredEvent
 from checkpoints.graph_tables import ROOT, checkpoints
-from checkpoints.idempotency import Finished, IdempotencyKey, find_response, reserve
+from checkpoints.idempotency import Finished, IdempotencyKey, find_response, point_at, reserve
 from checkpoints.leases import claim
 from checkpoints.questions import (
     Question,
@@ -143,7 +143,10 @@ class RunStore:
                 still_open = [q.tool_call_id for q in asked.values() if q.fate(self._clock()) == "open"]
                 raise NotWaiting(answer.tool_call_id, still_open, fate)
             if question.status == "answered":
-                return await self._again(connection, thread, question, answer.text), []
+                finished = await self._again(connection, thread, question, answer.text)
+                if new.key is not None:
+                    await point_at(connection, new.run_id, thread.run_id)
+                return finished, []
             latest = await self._latest(connection, thread)
             begun = await self._start(connection, thread, new, "resume", latest.turn_id, latest.instruction)
             if not await settle_question(

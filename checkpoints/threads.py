@@ -134,12 +134,12 @@ class ThreadStore:
         change = update(threads).where(threads.c.thread_id == thread_id).values(project_identity=identity)
         await self._database.write(lambda connection: connection.execute(change))
 
-    async def request_cancel(self, principal: str, thread_id: str) -> None:
+    async def request_cancel(self, principal: str, thread_id: str, run_id: str | None) -> None:
         """Ask whichever process runs the thread to stop; it sees to it when it renews its lease."""
         change = (
             update(threads)
             .where(threads.c.thread_id == thread_id, threads.c.principal == principal)
-            .where(threads.c.status == "running")
+            .where(threads.c.status == "running", threads.c.run_id == run_id)
             .values(cancel_requested=True)
         )
         await self._database.write(lambda connection: connection.execute(change))
@@ -158,16 +158,17 @@ class ThreadStore:
 
         return await self._database.write(operation)
 
-    async def forget(self, principal: str, thread_id: str) -> None:
+    async def forget(self, principal: str, thread_id: str) -> float:
         """Delete the thread's rows. Raises ThreadNotFound, ThreadBusy."""
 
-        async def operation(connection: AsyncConnection) -> None:
+        async def operation(connection: AsyncConnection) -> float:
             thread = await own_thread(connection, principal, thread_id)
             if thread.status == "running" and not thread.is_abandoned(await self._database.time(connection)):
                 raise ThreadBusy
             await forget_thread(connection, thread_id)
+            return thread.created_at
 
-        await self._database.write(operation)
+        return await self._database.write(operation)
 
 
 async def forget_thread(connection: AsyncConnection, thread_id: str) -> None:

@@ -180,8 +180,7 @@ class CodeAgent:
 
     async def delete(self, caller: Caller, thread_id: str) -> None:
         """Delete a thread and all that is kept of it. Raises ThreadNotFound, ThreadBusy."""
-        await self._stores.threads.forget(caller.name, thread_id)
-        self.feed.end(thread_id)
+        self.feed.end(thread_id, await self._stores.threads.forget(caller.name, thread_id))
 
     async def changes(self, caller: Caller, thread_id: str) -> list[Change]:
         """What the thread made of the project's files so far. Raises ThreadNotFound."""
@@ -194,18 +193,23 @@ class CodeAgent:
         Raises ThreadNotFound; ThreadBusy when the run does not stop in time or runs elsewhere.
         """
         end = asyncio.get_running_loop().time() + CANCEL_SECONDS
+        stopping: str | None = None
         while asyncio.get_running_loop().time() < end:
             record = await self._stores.threads.get(caller.name, thread_id)
+            if stopping not in (None, record.run_id):  # it has ended; what runs now was begun since
+                return await self.thread(caller, thread_id)
             active = self._supervisor.active(thread_id)
             if record.status == "requires_human_input":
                 await withdraw_questions(self._stores.questions, caller.name, thread_id, "cancelled")
             elif record.status != "running":
                 return await self.thread(caller, thread_id)
-            elif active is not None and active.task is not None:
+            elif active is not None and active.task is not None and active.run.run_id == record.run_id:
+                stopping = record.run_id
                 active.stop.set(RunCancelled())
                 await asyncio.wait({active.task}, timeout=_CANCEL_POLL_SECONDS)
             else:  # another process runs it, or soon one will
-                await self._stores.threads.request_cancel(caller.name, thread_id)
+                stopping = record.run_id
+                await self._stores.threads.request_cancel(caller.name, thread_id, stopping)
                 await asyncio.sleep(_CANCEL_POLL_SECONDS)
         raise ThreadBusy("The run stops as soon as the tool call under way is finished.")
 

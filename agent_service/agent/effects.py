@@ -87,7 +87,7 @@ class EffectRunner:
         path = normalise(planned.path) if isinstance(planned, Effect) else call.path
         if path != call.path:  # a tool may come to another file than its arguments name
             verdict = stricter(verdict, _unless_denied(call, decide(path)))
-        if verdict.rule == "ask" or self._refusals.concern(path):
+        if verdict.rule == "ask" or call_id in self._refusals.asked or self._refusals.concern(path):
             self._ask_approval(call, call_id, planned)
         # Once begun it is brought to its end, also when the run is cancelled meanwhile.
         return await asyncio.shield(self._commit(planned, call_id, call.tool.name))

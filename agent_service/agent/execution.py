@@ -96,7 +96,11 @@ class _Step:
 def next_input(snapshot: StateSnapshot, turn: Turn, questions: Sequence[Question]) -> _Step | None:
     """What the graph is to be called with; None when nothing is left to do for this turn."""
     if (snapshot.values.get("turn") or {}).get("id") != turn["id"]:
-        return _Step({"turn": turn})
+        done = [task.result for task in snapshot.tasks if task.result]  # beside a question that was withdrawn
+        kept = {
+            name: [each for result in done for each in result.get(name, ())] for name in ("messages", "seen")
+        }
+        return _Step({"turn": turn, **kept})
     if not snapshot.interrupts:
         # Not `snapshot.next`: that leaves out tasks whose results are stored, but not yet their checkpoint.
         return _Step(None) if snapshot.tasks else None

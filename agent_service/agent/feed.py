@@ -88,7 +88,9 @@ class Subscription:
                     yield event.model_copy(update={"seq": last})
                 elif event.seq >= last:  # else it is a piece of a message that was told whole by now
                     yield event
-            elif (event.seq if event else self._newest) > last:
+            elif event is not None:
+                self._newest = max(self._newest, event.seq)
+            if self._newest > last:
                 async for stored in self._replay(last):
                     last = stored.seq
                     yield stored
@@ -159,10 +161,11 @@ class EventFeed:
                 del self._followers[thread_id]
                 self._latest.pop(thread_id, None)
 
-    def end(self, thread_id: str) -> None:
+    def end(self, thread_id: str, born: float) -> None:
         """End the subscriptions of a thread that was deleted."""
         for follower in self._followers.get(thread_id, ()):
-            follower.close()
+            if follower.born == born:
+                follower.close()
 
     def close(self) -> None:
         """End all subscriptions, for a shutdown."""

@@ -243,8 +243,10 @@ async def _run_events(agent: CodeAgent, thread_id: str, begin: Begin) -> AsyncIt
         if isinstance(begun, Finished):
             yield encode_sse(_run_finished(begun))
             return
+        # What was read before belongs to another thread if that one was deleted meanwhile.
+        after = standing.last if standing and standing.born == subscription.born else 0
         async with agent.watching(begun.run.principal, thread_id):
-            async for event in subscription.events(standing.last if standing else 0, KEEP_ALIVE_SECONDS):
+            async for event in subscription.events(after, KEEP_ALIVE_SECONDS):
                 if event is None:
                     yield KEEP_ALIVE
                 elif event.run_id == begun.run.run_id:
