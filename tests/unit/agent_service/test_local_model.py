@@ -181,6 +181,7 @@ def test_pip_is_not_taken_from_the_folder_we_stand_in(
     trap.mkdir()
     (trap / "pip.py").write_text("import pathlib; pathlib.Path('sprung').touch()")
     monkeypatch.chdir(trap)
+    monkeypatch.setenv("PYTHONPATH", ".")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     refuse(replace(TINY, parts=("no-such-part==1",)), tmp_path / "models")
