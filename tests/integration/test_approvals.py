@@ -235,6 +235,22 @@ def test_a_question_that_is_already_open_keeps_its_own_answer(
         assert told(upstream, "b3").startswith("Error: the human refused this very thing before")
 
 
+def test_a_no_counts_although_the_tool_needs_no_approval_any_more(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bell_of_the_test.py").write_text(EXTERNAL_TOOL)
+    monkeypatch.syspath_prepend(tmp_path)
+    agent: dict[str, Any] = {"tools": ["bell_of_the_test:ring_bell"]}
+    with ScriptedUpstream([calls(("ring_bell", {"times": 1}, "b1")), "ok"]) as upstream:
+        with RunningService(tmp_path, upstream, agent=agent) as service:
+            paused = service.invoke(project_directory=str(project), thread_id="thread-01").json()
+            assert open_calls(paused) == ["b1"]
+        agent["approvals"] = {"ring_bell": "auto"}
+        with RunningService(tmp_path, upstream, agent=agent) as service:
+            service.resume("thread-01", "b1", "no")
+        assert told(upstream, "b1").startswith("Error: the human refused this")
+
+
 def test_a_tool_is_judged_by_the_file_it_comes_to(
     tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

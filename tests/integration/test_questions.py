@@ -265,6 +265,16 @@ def test_idempotency_key_gives_the_same_response_byte_for_byte(tmp_path: Path) -
         assert len(upstream.requests) == 1
 
 
+def test_the_same_answer_with_a_new_key_gives_the_same_outcome_and_again(tmp_path: Path) -> None:
+    with ScriptedUpstream([calls(ASK), "Done."]) as upstream, RunningService(tmp_path, upstream) as service:
+        service.invoke(thread_id="thread-01")
+        first = service.resume("thread-01", "ask_1", "Orion")
+        for _ in range(3):
+            again = service.resume("thread-01", "ask_1", "Orion", headers={"Idempotency-Key": "k-1"})
+            assert (again.status_code, again.content) == (200, first.content)
+        assert len(upstream.requests) == 2
+
+
 def test_a_stream_tells_everything_and_ends_with_the_response(tmp_path: Path) -> None:
     with (
         ScriptedUpstream([calls(ASK), "All done."]) as upstream,

@@ -242,6 +242,33 @@ def test_a_running_thread_is_cancelled_at_once(tmp_path: Path) -> None:
         assert (idle.status_code, idle.json()["status"]) == (200, "idle")
 
 
+def test_a_cancel_stops_the_run_that_it_found_and_not_the_next_one(tmp_path: Path) -> None:
+    release = threading.Event()
+    held: list[ScriptItem] = [wait(release, "one"), wait(release, "two")]
+    with (
+        ScriptedUpstream(held) as upstream,
+        RunningService(tmp_path, upstream) as service,
+        RunningService(tmp_path, upstream) as elsewhere,
+        ThreadPoolExecutor(2) as pool,
+    ):
+
+        def one_after_the_other() -> list[dict[str, Any]]:
+            first = service.invoke("first", thread_id="thread-01").json()
+            while (second := service.invoke("second", thread_id="thread-01")).status_code == 409:
+                time.sleep(0.01)
+            return [first, second.json()]
+
+        running = pool.submit(one_after_the_other)
+        wait_until(lambda: upstream.requests)
+        cancelling = pool.submit(elsewhere.client.post, "/v1/agents/threads/thread-01/cancel", json={})
+        wait_until(lambda: len(upstream.requests) == 2)
+        assert cancelling.result().status_code == 200  # it looks again, and finds another run
+        release.set()
+        first, second = running.result()
+        assert first["error_details"] == "The run was cancelled by the user."
+        assert (second["agent_status"], second["explanation"]) == ("completed", "two")
+
+
 def test_a_client_that_leaves_neither_stops_the_run_nor_blocks_the_thread(tmp_path: Path) -> None:
     release = threading.Event()
     script: list[ScriptItem] = [wait(release, "first"), "second"]

@@ -131,6 +131,24 @@ def test_what_another_process_stores_is_told_too(tmp_path: Path) -> None:
     with_feed(tmp_path, scenario)
 
 
+def test_a_slow_follower_is_told_what_another_process_stored_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "LOOK_SECONDS", 0.01)
+
+    async def scenario(database: Database, log: EventLog, feed: EventFeed) -> None:
+        with feed.follow(THREAD) as subscription:
+            following = subscription.events(0, 5)
+            await log.add(THREAD, [message("1")])
+            assert text_of(await anext(following)) == "1"
+            await log.add(THREAD, [message("2")])  # waits for the follower
+            await EventLog(database).add(THREAD, [message("3")])
+            await asyncio.sleep(0.2)  # it is seen, and then nothing more happens
+            assert [text_of(await anext(following)) for _ in range(2)] == ["2", "3"]
+
+    with_feed(tmp_path, scenario)
+
+
 def test_who_asks_for_events_that_are_gone_is_told_so(tmp_path: Path) -> None:
     async def scenario(database: Database, log: EventLog, feed: EventFeed) -> None:
         await log.add(THREAD, [message("1")])
@@ -206,6 +224,18 @@ def test_a_deleted_thread_is_left(tmp_path: Path) -> None:
             await asyncio.sleep(0.05)
             await database.write(lambda connection: forget_thread(connection, THREAD))
             assert await told == []
+
+    with_feed(tmp_path, scenario)
+
+
+def test_the_end_of_a_deleted_thread_is_not_the_end_of_its_namesake(tmp_path: Path) -> None:
+    async def scenario(database: Database, log: EventLog, feed: EventFeed) -> None:
+        born = (await log.last([THREAD]))[THREAD].born
+        with feed.follow(THREAD) as fresh, feed.follow(THREAD, born) as old:
+            feed.end(THREAD, born)
+            await log.add(THREAD, [message("1")])
+            assert await take(old, 99, after=1) == []
+            assert [text_of(each) for each in await take(fresh, 1)] == ["1"]
 
     with_feed(tmp_path, scenario)
 
