@@ -45,7 +45,7 @@ def test_doctor_says_what_works_and_never_a_key(desk: Desk, upstream: ScriptedUp
 
 
 def test_doctor_fails_without_any_model(desk: Desk) -> None:
-    desk.config.write_text("router: {detect_local: false}")
+    desk.config.write_text(f"router: {{detect_local: false}}\nserver: {{port: {desk.port}}}")
     broken = desk.call("doctor", "--json")
     assert broken.returncode == 1
     found = {check["name"]: check["state"] for check in json.loads(broken.stdout)["checks"]}
@@ -64,7 +64,7 @@ def test_models_are_ranked_with_reasons(desk: Desk) -> None:
 def test_the_demo_without_a_model_names_the_other_ways_and_downloads_nothing(
     desk: Desk, tmp_path: Path
 ) -> None:
-    desk.config.write_text("router: {detect_local: false}")
+    desk.config.write_text(f"router: {{detect_local: false}}\nserver: {{port: {desk.port}}}")
     declined = desk.call("demo")
     assert "GROQ_API_KEY" in declined.stdout
     assert not (tmp_path / "data" / "agent-service" / "models").exists()
@@ -72,7 +72,7 @@ def test_the_demo_without_a_model_names_the_other_ways_and_downloads_nothing(
 
 
 def test_no_model_at_all_is_told_with_the_ways_out(desk: Desk) -> None:
-    desk.config.write_text("router: {detect_local: false}")
+    desk.config.write_text(f"router: {{detect_local: false}}\nserver: {{port: {desk.port}}}")
     for words in (("models",), ("run", "Anything")):
         refused = desk.call(*words)
         assert refused.returncode == 1
