@@ -97,7 +97,7 @@ class EffectRunner:
         if not self._notes.is_stale(path, present):
             return
         if call_id in self._refusals.asked:  # the question stays open; and a no, with its reason, comes first
-            reply = self._ctx.ask(HumanRequest(f"Allow {call.tool.name} on {path}?", kind="approval"))
+            reply = self._ctx.ask(HumanRequest(f"May the agent change {path}?", kind="approval"))
             agreed, feedback = read_answer(reply.text)
             if not agreed:
                 raise _refused("this", feedback)
@@ -106,14 +106,14 @@ class EffectRunner:
     def _ask_approval(self, call: ToolCall, call_id: str, planned: Planned) -> None:
         """Let the human decide on the plan. Raises ToolError on a no, or when the plan has changed since."""
         if isinstance(planned, Effect):
-            what, proposal = f"{call.tool.name} on {planned.path}", planned.fingerprint
+            what, proposal = f"{_verb(planned)} {planned.path}", planned.fingerprint
         else:
-            what, proposal = call.tool.name, content_hash(planned.preview.encode()) or ""
+            what, proposal = f"use {call.tool.name}", content_hash(planned.preview.encode()) or ""
         earlier = self._refusals.answer_to(call_id, proposal)
         if earlier is not None:
             raise _refused("this very thing before", read_answer(earlier)[1])
-        request = HumanRequest(f"Allow {what}?", kind="approval", preview=planned.preview, proposal=proposal)
-        reply = self._ctx.ask(request)
+        question = f"May the agent {what}?"
+        reply = self._ctx.ask(HumanRequest(question, "approval", preview=planned.preview, proposal=proposal))
         agreed, feedback = read_answer(reply.text)
         if not agreed:
             raise _refused("this", feedback)
@@ -202,6 +202,12 @@ def _unless_denied(call: ToolCall, verdict: Verdict) -> Verdict:
         where = "" if verdict.pattern is None else f" for {verdict.pattern}"
         raise ToolError(f"{call.tool.name} is switched off here{where}; do without it")
     return verdict
+
+
+def _verb(effect: Effect) -> str:
+    if effect.before is None:
+        return "create"
+    return "delete" if effect.after is None else "change"
 
 
 def _refused(what: str, feedback: str) -> ToolError:

@@ -26,6 +26,7 @@ async def about() -> About:
 @root.get("/health", summary="Health")
 async def health(request: Request, services: ServicesOf) -> Health:
     """Whether work can be done. Details only for callers with a key, where keys are in use."""
+    await services.models.look()
     providers = services.models.reachable()
     problems = services.models.problems()
     if trouble := await services.agent.trouble():
@@ -41,6 +42,7 @@ async def health(request: Request, services: ServicesOf) -> Health:
 @router.get("/models", summary="List models (OpenAI's protocol)", responses=errors(401, 403))
 async def list_models(services: ServicesOf) -> dict[str, Any]:
     """Every model as `provider/model`, then the aliases."""
+    await services.models.look()
     names = await services.models.names()
     return {
         "object": "list",

@@ -61,16 +61,18 @@ def serve(
     data_dir: DataDirOption = None,
     allow_root: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="A folder that projects may be in; may be given several times."),
+        typer.Option(
+            metavar="DIR", help="A further folder that projects may be in; may be given several times."
+        ),
     ] = None,
     log_level: Annotated[Level, typer.Option(help="How much to log.")] = "info",
 ) -> None:
     """Start the HTTP service."""
     from agent_service.cli.serve import serve as serve_until_stopped
 
-    roots = [str(root.expanduser().absolute()) for root in allow_root or ()]
-    overrides = {"server.host": host, "server.port": port, "agent.allowed_roots": roots or None}
-    serve_until_stopped(read_options(config, data_dir, overrides), log_level)
+    roots = [root.expanduser().absolute() for root in allow_root or ()]
+    overrides = {"server.host": host, "server.port": port}
+    serve_until_stopped(read_options(config, data_dir, overrides), roots, log_level)
 
 
 @cli.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,18 +103,22 @@ def own_service(start: Start, project: Path | None = None) -> Iterator[ServiceCl
 
 def _private_launch(start: Start, project: Path | None) -> Launch:
     """As configured, but for ourselves alone: no keys, no port, and the project among the allowed folders."""
-    usual = start.settings.effective_roots(
-        Path.cwd(), home_folder(start.environ), Path(tempfile.gettempdir())
-    )
-    roots = (*usual, project.resolve()) if project else usual
     return start.launch(
         {
             "server.host": "127.0.0.1",
             "server.port": 0,
             "server.api_keys": [],
-            "agent.allowed_roots": [str(root) for root in dict.fromkeys(roots)],
+            "agent.allowed_roots": allowed_roots(start, [project.resolve()] if project else []),
         }
     )
+
+
+def allowed_roots(start: Start, further: Sequence[Path]) -> list[str]:
+    """The folders that projects may be in as configured, and these."""
+    usual = start.settings.effective_roots(
+        Path.cwd(), home_folder(start.environ), Path(tempfile.gettempdir())
+    )
+    return [str(root) for root in dict.fromkeys((*usual, *further))]
 
 
 @contextmanager

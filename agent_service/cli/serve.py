@@ -6,11 +6,12 @@ import asyncio
 import logging
 import socket
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from agent_service import __version__
 from agent_service.app import Service
-from agent_service.cli.connection import answers_as_agent_service, default_url
+from agent_service.cli.connection import allowed_roots, answers_as_agent_service, default_url
 from agent_service.cli.fault import Fault
 from agent_service.cli.http_server import HttpServer, bind
 from agent_service.cli.logs import configure_logging
@@ -26,12 +27,16 @@ SLOW_SECONDS = 3.0
 """After so long a start that is not over is explained."""
 
 
-def serve(start: Start, log_level: str) -> None:
-    """Serve until SIGTERM or Ctrl-C. Raises Fault and ConfigError when it cannot start."""
+def serve(start: Start, further_roots: Sequence[Path], log_level: str) -> None:
+    """Serve until SIGTERM or Ctrl-C, projects in `further_roots` too.
+
+    Raises Fault and ConfigError when it cannot start.
+    """
     configure_logging(log_level, start.secrets())
     listener = _listener(start)
     with listener:
-        service = Service(start.launch(), start.settings)
+        roots = {"agent.allowed_roots": allowed_roots(start, further_roots)} if further_roots else {}
+        service = Service(start.launch(roots))
         welcome = _Welcome(service, _url(listener))
         slow = threading.Timer(SLOW_SECONDS, _tell_slow, [start])
         slow.daemon = True

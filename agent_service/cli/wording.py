@@ -34,8 +34,10 @@ def laid_out(message: str) -> list[str]:
 
 
 def _shorter(path: Path) -> str:
-    """The path as it is, or from the current folder if that is shorter; never a bare name."""
+    """The path as it is, or from the current folder if it is below that; never a bare name."""
     absolute = os.path.abspath(path)  # noqa: PTH100 - a link such as the venv's python stays one
     relative = os.path.relpath(absolute)
+    if relative.startswith(os.pardir):
+        return absolute
     relative = relative if os.sep in relative else os.path.join(os.curdir, relative)  # noqa: PTH118
     return min(absolute, relative, key=len)

@@ -26,10 +26,12 @@ _FINISH_TOOL: dict[str, Any] = {
         "additionalProperties": False,
     },
 }
+EXAMPLE_ANSWER = "It names blue."
+"""What a weak model that does not know what to do may repeat as its own answer."""
 _ABOUT_ANSWERING = (
     "A question or greeting is answered with finish, without asking back and without writing. "
     'When d.txt holds "sky: blue" and the task is "Which colour does d.txt name?", the reply is '
-    '{"tool": "finish", "arguments": {"message": "It names blue."}}.'
+    f'{{"tool": "finish", "arguments": {{"message": "{EXAMPLE_ANSWER}"}}}}.'
 )
 """Without an example a 1.5B model asks the human, or writes a file, before it answers a plain question."""
 _ABOUT_WRITING = "write_file replaces the whole file: write everything that is to stay, too."

@@ -18,9 +18,9 @@ from typing import Any
 from routing.answers import as_chunks
 from routing.config import ModelCard, ProviderSpec
 from routing.errors import ContextTooLong, ProviderUnavailable, RequestRejected
-from routing.providers.actions import constrained_body
+from routing.providers.actions import EXAMPLE_ANSWER, constrained_body
 from routing.providers.base import Provider
-from routing.providers.steps import FIRST_LOOK_ARGUMENTS, read_task
+from routing.providers.steps import FIRST_LOOK_ARGUMENTS, WRITE, read_task
 from routing.providers.transcript import FINISH, plain_messages
 from routing.types import ChatChunk
 
@@ -58,6 +58,9 @@ class ConstrainedProvider:
         if step.answer is not None:
             return step.answer
         completion = await self._inner.complete(card, step.request, deadline)
+        if step.known and _is_example(completion):  # then it is to do something
+            step = _next_step(card, body, may_finish=False)
+            completion = await self._inner.complete(card, step.request, deadline)
         return self._translated(completion, step.known) if step.known else completion
 
     def stream(self, card: ModelCard, body: Mapping[str, Any], deadline: float) -> AsyncIterator[ChatChunk]:
@@ -95,6 +98,9 @@ class ConstrainedProvider:
         except (ValueError, KeyError, TypeError):
             raise ProviderUnavailable(name, f"{name} did not keep to the JSON schema it was given") from None
         if wanted in known:
+            content = arguments.get("content")
+            if wanted == WRITE and isinstance(content, str) and content and not content.endswith("\n"):
+                arguments["content"] = f"{content}\n"  # which such models always leave out
             message, finish = _calls([(wanted, arguments)]), "tool_calls"
         elif wanted == FINISH:
             message, finish = (
@@ -136,7 +142,12 @@ class _Step:
     """The tools the reply may call; empty if it is to be passed on as it comes."""
 
 
-def _next_step(card: ModelCard, body: Mapping[str, Any]) -> _Step:
+def _is_example(completion: Mapping[str, Any]) -> bool:
+    """Whether the model repeats the answer of the example that it was given."""
+    return EXAMPLE_ANSWER in (completion["choices"][0]["message"].get("content") or "")
+
+
+def _next_step(card: ModelCard, body: Mapping[str, Any], *, may_finish: bool = True) -> _Step:
     choice = body.get("tool_choice") or "auto"
     functions = [tool["function"] for tool in body["tools"] if tool["type"] == "function"]
     if choice == "none" or not functions:
@@ -147,7 +158,7 @@ def _next_step(card: ModelCard, body: Mapping[str, Any]) -> _Step:
     elif first := task.first_look({each["name"] for each in functions if _takes_first_look(each)}):
         return _Step(answer=_answer(card, _calls(first), "tool_calls"))
     known = frozenset(each["name"] for each in functions)
-    may_finish = choice == "auto" and FINISH not in known
+    may_finish = may_finish and choice == "auto" and FINISH not in known
     return _Step(request=constrained_body(card, body, task, functions, may_finish=may_finish), known=known)
 
 

@@ -37,7 +37,8 @@ class Done:
     """As the model wrote them."""
     result: str
     repeated: bool
-    """The same call was made before in this task, with the same result: it brought nothing."""
+    """The same call was made before in this task, with the same result, or the same file written: it brought
+    nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +112,21 @@ def read_task(messages: list[ChatMessage]) -> Task:
     words: list[str] = []
     done: list[Done] = []
     seen: dict[tuple[str, str], str] = {}
+    written: set[Any] = set()
     answered = False
     for message in messages:
         if message["role"] == "user":
             words = [text_of(message)] if answered else [*words, text_of(message)]
-            done, seen, answered = [], {}, False
+            done, seen, written, answered = [], {}, set(), False
         for call in message.get("tool_calls") or ():
             name, arguments = call["function"]["name"], call["function"]["arguments"]
             result = results.get(call["id"], "")
-            key = (name, _canonical(arguments))
-            done.append(Done(name, arguments, result, key in seen and (name == WRITE or seen[key] == result)))
+            key, path = (name, _canonical(arguments)), path_of(arguments) if name == WRITE else None
+            repeated = path in written or (key in seen and (name == WRITE or seen[key] == result))
+            done.append(Done(name, arguments, result, repeated))
             seen[key] = result
+            if path is not None and not result.startswith("Error:"):
+                written.add(path)
         answered = answered or (message["role"] == "assistant" and not message.get("tool_calls"))
     return Task("\n\n".join(words), tuple(done))
 

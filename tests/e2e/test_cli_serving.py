@@ -31,6 +31,21 @@ def test_a_question_outlives_kill_9_and_is_answered_at_the_next_service(
     assert done.stdout.endswith(DIFF)
 
 
+def test_a_folder_named_at_the_start_is_allowed_beside_the_configured_ones(
+    desk: Desk, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ("configured", "named", "other")]
+    for each in folders:
+        each.mkdir()
+    desk.configure(upstream, agent=f"agent: {{allowed_roots: ['{folders[0]}']}}")
+    upstream.then("ok", "ok")
+    desk.serve("--allow-root", str(folders[1]))
+    url = f"http://127.0.0.1:{desk.port}/v1/agents/code/invoke"
+    bodies = [{"instruction": "go", "project_directory": str(each)} for each in folders]
+    answers = [httpx.post(url, json=body, timeout=PATIENCE, trust_env=False) for body in bodies]
+    assert [each.status_code for each in answers] == [200, 200, 422]
+
+
 def test_who_left_comes_back_to_the_run_from_its_beginning(desk: Desk, upstream: ScriptedUpstream) -> None:
     upstream.then(*TASK)
     desk.serve()

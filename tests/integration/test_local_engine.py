@@ -21,6 +21,7 @@ from agent_service.local_model.provider import LocalProvider
 from agent_service.local_model.weights import SMOLLM2_135M
 from agent_service.model_pool import make_provider
 from routing.config import ModelCard
+from tests.service import RunningService
 from tests.weights import weights_or_skip
 
 CARD = ModelCard(id=SMOLLM2_135M.name, context_window=8192, tools=True, tool_calling="constrained")
@@ -198,3 +199,17 @@ def test_it_dies_with_its_parent(weights: Path, tmp_path: Path) -> None:
         assert alive(pid)
         parent.kill()
     until(lambda: not alive(pid), 5)
+
+
+def test_a_model_that_comes_later_is_seen_at_the_next_look(tmp_path: Path) -> None:
+    file = tmp_path / "own.gguf"
+    with RunningService(tmp_path, environ={"LOCAL_MODEL_PATH": str(file)}) as service:
+
+        def models() -> list[str]:
+            return [each["id"] for each in service.client.get("/v1/models").json()["data"]]
+
+        assert not any(each.startswith("local/") for each in models())
+        assert not service.client.get("/health").json()["providers"]
+        file.write_bytes(b"GGUF")
+        assert service.client.get("/health").json()["providers"] == {"local": True}
+        assert any(each.startswith("local/") for each in models())

@@ -8,9 +8,9 @@ import pytest
 
 from routing.config import ModelCard, ProviderSpec, ToolCalling
 from routing.errors import ContextTooLong, ProviderUnavailable, RequestRejected
-from routing.providers.actions import MAX_ANSWER_TOKENS, constrained_body, offered_functions
+from routing.providers.actions import EXAMPLE_ANSWER, MAX_ANSWER_TOKENS, constrained_body, offered_functions
 from routing.providers.constrained import ConstrainedProvider
-from routing.providers.openai_compatible import OpenAICompatibleProvider
+from routing.providers.formats import http_provider
 from routing.providers.steps import MAX_STEPS, named_files, read_task
 from routing.providers.transcript import plain_messages
 from routing.transport import open_client
@@ -67,7 +67,7 @@ def complete(
 
     async def scenario() -> dict[str, Any]:
         spec = ProviderSpec(name="local", base_url=upstream.base_url, tier="local", tool_calling=tool_calling)
-        provider = ConstrainedProvider(OpenAICompatibleProvider(spec, open_client()))
+        provider = ConstrainedProvider(http_provider(spec, open_client()))
         try:
             deadline = asyncio.get_running_loop().time() + 5
             answer = await provider.complete(CARD, request, deadline)
@@ -227,6 +227,38 @@ def test_writing_the_same_again_is_a_repetition_whatever_it_says() -> None:
     same = {"filepath": "a", "content": "b"}
     steps = [*made("write_file", same, "created", 1), *made("write_file", same, "replaced", 2)]
     assert "write_file" not in offered(user("go"), *steps)
+
+
+def test_a_file_that_was_written_is_not_written_over_and_over() -> None:
+    def writing(content: str, result: str, number: int) -> list[ChatMessage]:
+        return made("write_file", {"filepath": "a", "content": content}, result, number)
+
+    assert "write_file" in offered(user("go"), *writing("1", "created", 1))
+    assert "write_file" not in offered(user("go"), *writing("1", "created", 1), *writing("2", "replaced", 2))
+    refused = writing("1", "Error: the human refused this and said: shorter", 1)
+    assert "write_file" in offered(user("go"), *refused, *writing("2", "created", 2))
+
+
+def test_a_written_file_ends_with_its_last_line() -> None:
+    for content, kept in (("x = 1", "x = 1\n"), ("x = 1\n", "x = 1\n"), ("", "")):
+        with ScriptedUpstream([action("write_file", filepath="x.py", content=content)]) as upstream:
+            choice = complete(upstream, body(user("Create x.py."), *LISTED))
+        assert called(choice) == [("write_file", {"filepath": "x.py", "content": kept})]
+
+
+def test_the_answer_of_the_example_is_not_taken_for_one() -> None:
+    script = [action("finish", message=EXAMPLE_ANSWER), action("write_file", filepath="a.py", content="1\n")]
+    with ScriptedUpstream(script) as upstream:
+        choice = complete(upstream, body(user("Change a.py."), *LISTED))
+    assert called(choice) == [("write_file", {"filepath": "a.py", "content": "1\n"})]
+    tools = [
+        [
+            each["properties"]["tool"]["const"]
+            for each in sent["response_format"]["json_schema"]["schema"]["anyOf"]
+        ]
+        for sent in upstream.bodies
+    ]
+    assert ["finish" in names for names in tools] == [True, False]
 
 
 def test_one_question_a_task() -> None:
@@ -414,7 +446,7 @@ def test_a_limit_of_the_caller_is_kept_if_it_is_lower(field: str, asked: int, se
 def test_a_streamed_action_is_well_formed() -> None:
     async def scenario(base_url: str) -> list[ChatChunk]:
         spec = ProviderSpec(name="local", base_url=base_url, tool_calling="constrained")
-        provider = ConstrainedProvider(OpenAICompatibleProvider(spec, open_client()))
+        provider = ConstrainedProvider(http_provider(spec, open_client()))
         try:
             deadline = asyncio.get_running_loop().time() + 5
             return [chunk async for chunk in provider.stream(CARD, body(user("go"), *LISTED), deadline)]
