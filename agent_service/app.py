@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -36,12 +35,13 @@ from agent_service.data_dir import prepare_data_dir
 from agent_service.keys.directory import ProviderAccounts, begin
 from agent_service.keys.master import MasterKeySource
 from agent_service.keys.vault import AccountVault
-from agent_service.ledger.ledger import Ledger, open_ledger
+from agent_service.ledger.ledger import open_ledger
 from agent_service.ledger.lessons import Remembering
 from agent_service.ledger.standings import StandingKeeper
 from agent_service.local_model import embedded_provider
 from agent_service.model_pool import ModelPool, make_provider
 from agent_service.notify import Notifier
+from agent_service.reload import Reload
 from agent_service.settings import (
     Principal,
     Settings,
@@ -49,7 +49,6 @@ from agent_service.settings import (
     home_folder,
     load_settings,
 )
-from agent_service.watch import watch_file
 from checkpoints.accounts import AccountStore
 from checkpoints.opening import open_database
 from checkpoints.stores import Stores
@@ -58,8 +57,6 @@ from tools.filesystem import edit_file, list_files, read_file, write_file
 from tools.human import ask_human_for_input
 from tools.project import resolve_project
 from tools.tool import Tool, ToolRegistry
-
-logger = logging.getLogger(__name__)
 
 BUILT_IN_TOOLS = (read_file, write_file, edit_file, list_files, ask_human_for_input)
 CHAT_PATHS = ("/v1/chat/completions", "/chat/completions")
@@ -76,7 +73,7 @@ class Launch:
     overrides: Mapping[str, object] = field(default_factory=dict)
     cwd: Path = field(default_factory=Path.cwd)
     secrets: set[str] = field(default_factory=set, repr=False, compare=False)
-    """The keys of stored accounts are added here, for whoever keeps secrets out of a log."""
+    """The keys of all accounts are added here as they are met, for whoever keeps secrets out of a log."""
 
     def settings(self) -> Settings:
         """The settings as they are now. Raises ConfigError."""
@@ -178,29 +175,13 @@ class Service:
         )
         retention = Retention(settings.state.keep_checkpoints, settings.state.keep_events_days)
         supervisor = await stack.enter_async_context(RunSupervisor(parts, stores, retention))
-        watching = asyncio.create_task(
-            watch_file(launch.config_file, lambda: self._reload(models, accounts, ledger))
-        )
+        reload = Reload(launch.settings, settings, models, accounts, ledger)
+        watching = asyncio.create_task(reload.follow(launch.config_file))
         stack.callback(watching.cancel)
         following = asyncio.create_task(accounts.follow())
         stack.callback(following.cancel)
         agent = CodeAgent(supervisor, stores, feed, watch, self._open_project)
         return Services(agent, models, ledger, accounts)
-
-    async def _reload(self, models: ModelPool, accounts: ProviderAccounts, ledger: Ledger) -> None:
-        """Apply a changed file; keep what was, and say why, when it is not valid."""
-        try:
-            settings = await asyncio.to_thread(self.launch.settings)
-            await accounts.reconfigure(settings)
-        except ConfigError as error:
-            logger.error("the changed configuration is not used: %s", error)
-            models.report("configuration", f"The changed configuration is not used: {error}")
-            return
-        ledger.budgets.settings = settings.budgets
-        models.report("configuration", None)
-        logger.info("providers, models and budgets were reloaded from %s", self.launch.config_file)
-        if settings.server != self.settings.server or settings.agent != self.settings.agent:
-            logger.warning("changes under server and agent are used from the next start on")
 
     def _open_project(self, caller: Caller, path: str) -> Path:
         home = home_folder(self.launch.environ)

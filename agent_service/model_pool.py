@@ -57,13 +57,14 @@ class ModelPool:
         self._resources = AsyncExitStack()
         self._looking = asyncio.Lock()
         self._looked_at: float | None = None
-        self.health = Health(time.time() - time.monotonic())
-        self.router = ModelRouter(ProviderPool(), config=config, health=self.health, meter=meter)
+        pool = ProviderPool()
+        self.health = Health(time.time() - time.monotonic(), pool.known)
+        self.router = ModelRouter(pool, config=config, health=self.health, meter=meter)
 
     async def __aenter__(self) -> Self:
         self._resources.push_async_callback(self.router.pool.aclose)
         await self.reconfigure(self._config, restricted=self._restricted)
-        looking = asyncio.create_task(self._look_in_advance())
+        looking = asyncio.create_task(self.look())
         self._resources.callback(looking.cancel)
         return self
 
@@ -84,14 +85,15 @@ class ModelPool:
         if self._config.providers:
             return
         async with self._looking:
-            now = time.monotonic()
-            if not self.router.pool.names and (
-                self._looked_at is None or now - self._looked_at >= LOOK_AGAIN_SECONDS
-            ):
+            if not self.router.pool.names:
                 await self._look_around()
-                self._looked_at = now
         if not self.router.pool.names:
             raise NoProviderConfigured(HOW_TO_BEGIN)
+
+    async def look(self) -> None:
+        """So that what is told of the models is true now: one may have come since the last look."""
+        with suppress(NoProviderConfigured):
+            await self.require_any()
 
     async def check(self, model: str, provider: str | None) -> None:
         """That these names mean something. Raises NoProviderConfigured, ModelNotFound, ProviderNotFound."""
@@ -109,7 +111,7 @@ class ModelPool:
             for each in ids:
                 if block := snapshot.block((each, WHOLE_ACCOUNT)):
                     found[each] = rest(block, provider)
-                elif not snapshot.is_up(each):
+                elif not snapshot.is_up(each, self.router.pool.known(each)):
                     found[each] = "down, or its models are refused just now"
         return found
 
@@ -149,18 +151,18 @@ class ModelPool:
             *((alias, "alias") for alias in aliases),
         ]
 
-    async def _look_in_advance(self) -> None:
-        """So that `/health` knows what there is before the first request."""
-        with suppress(NoProviderConfigured):
-            await self.require_any()
-
     async def _look_around(self) -> None:
+        """For servers on this machine once in a while; for the embedded model, which is cheap, each time."""
         found: list[ProviderSpec] = []
-        if self._config.router.detect_local:
+        now = time.monotonic()
+        due = self._looked_at is None or now - self._looked_at >= LOOK_AGAIN_SECONDS
+        if due and self._config.router.detect_local:
             async with open_client() as client:
                 found = await detect_local(
                     client, own_port=self._own_port, environ_ollama_host=self._ollama_host
                 )
+        if due:
+            self._looked_at = now
         embedded = None if found else await asyncio.to_thread(self._embedded)
         if not self._config.providers:
             await self._use(found, embedded)
@@ -187,7 +189,8 @@ class ModelPool:
         """The account, whose answers tell health what is left of its allowance."""
 
         def heard(model: str, left: float, seconds: float) -> None:
-            self.health.allowed((spec.account_id, model), left, time.monotonic() + seconds)
+            if self.router.pool.has(spec):
+                self.health.allowed((spec.account_id, model), time.monotonic(), left, seconds)
 
         return make_provider(spec, public_only=spec.account_id in self._restricted, heard=heard)
 

@@ -37,7 +37,8 @@ def allowance_left(headers: Iterable[tuple[bytes, bytes]], now: float) -> tuple[
             what, kind = match[2] or match[3] or b"", match[1] or match[4]
             told.setdefault(what, {})[kind] = value.decode("ascii", "replace").strip()
     shares = [share for each in told.values() if (share := _share(each, now))]
-    return min(shares, default=None)
+    # Of several that are used up, it takes the one that stays so the longest.
+    return min(shares, key=lambda share: (share[0], -share[1]), default=None)
 
 
 def _share(told: dict[bytes, str], now: float) -> tuple[float, float] | None:

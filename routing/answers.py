@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -11,8 +11,9 @@ import orjson
 from routing.errors import ContentRefused, ProviderUnavailable
 from routing.types import ChatChunk
 
-_CONTENT = ("content", "tool_calls", "refusal", "function_call", "audio")
-"""Fields of a message or delta that make it an answer."""
+_FURTHER_CONTENT = ("tool_calls", "refusal", "function_call", "audio")
+"""Fields of a message or delta that make it an answer, too."""
+_WORDS = (str, list, type(None))
 
 
 def decode(text: bytes) -> ChatChunk | None:
@@ -31,9 +32,15 @@ def decode(text: bytes) -> ChatChunk | None:
     return ChatChunk(text, data) if isinstance(data, dict) else None
 
 
+def wanted_choices(body: Mapping[str, Any]) -> int:
+    """How many answers a request asks for."""
+    wanted = body.get("n")
+    return wanted if type(wanted) is int and wanted > 1 else 1
+
+
 def has_content(message: dict[str, Any]) -> bool:
     """Whether a message or delta says or calls anything."""
-    return any(message.get(name) for name in _CONTENT)
+    return bool(message.get("content")) or any(message.get(name) for name in _FURTHER_CONTENT)
 
 
 def choices_of(data: dict[str, Any]) -> list[dict[str, Any]]:
@@ -42,22 +49,48 @@ def choices_of(data: dict[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(choices, list):
         raise ValueError("the choices are not a list")
     for choice in choices:
-        if not isinstance(choice, dict) or not isinstance(choice.get("delta") or {}, dict):
+        if not isinstance(choice, dict):
             raise ValueError("a choice is not an object")
+        for part in ("delta", "message"):
+            if words := choice.get(part):
+                _check_words(words)
     return choices
 
 
-def checked(provider: str, data: dict[str, Any]) -> dict[str, Any]:
-    """The completion itself, if its first choice is an answer.
+def _check_words(message: Any) -> None:
+    """Raises ValueError unless it has the form of a message or delta, as far as others rely on it."""
+    if not isinstance(message, dict):
+        raise ValueError("a message is not an object")
+    if not isinstance(message.get("content"), _WORDS):
+        raise ValueError("the content is neither text nor a list")
+    calls = message.get("tool_calls")
+    if calls is None:
+        return
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise ValueError("the tool calls are not a list of objects")
+    if not all(isinstance(call.get("function") or {}, dict) for call in calls):
+        raise ValueError("the function of a tool call is not an object")
 
-    Raises ProviderUnavailable when there is none, ContentRefused when a content filter kept it back.
+
+def without_odd_usage(data: dict[str, Any]) -> dict[str, Any]:
+    """A completion or chunk without its usage if that is no object; else itself."""
+    if isinstance(data.get("usage"), dict | None):
+        return data
+    return {name: value for name, value in data.items() if name != "usage"}
+
+
+def checked(provider: str, data: dict[str, Any]) -> dict[str, Any]:
+    """The completion, if its first choice is an answer; without a usage that is none.
+
+    Raises ValueError when it is not what it should be, ProviderUnavailable when there is no answer in it,
+    ContentRefused when a content filter kept it back.
     """
     choices = choices_of(data)
     if not choices or not all(isinstance(choice.get("message"), dict) for choice in choices):
         raise ProviderUnavailable(provider, f"{provider} sent an answer without a message")
     first = choices[0]
     refuse_bad_ending(provider, first.get("finish_reason") or "stop", said=has_content(first["message"]))
-    return data
+    return without_odd_usage(data)
 
 
 def refuse_bad_ending(provider: str, finish_reason: str | None, *, said: bool) -> None:

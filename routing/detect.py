@@ -177,11 +177,11 @@ async def _lm_studio(server: _Server) -> ProviderSpec | None:
     ]
     if newer:
         return server.spec(
-            "lmstudio", "LM Studio", [_lm_studio_v1(e) for e in newer if e.get("type") == "llm"]
+            "lm_studio", "LM Studio", [_lm_studio_v1(e) for e in newer if e.get("type") == "llm"]
         )
     older = [e for e in _objects((await server.ask("/api/v0/models")).get("data")) if "state" in e]
     models = [_lm_studio_v0(e) for e in older if e.get("type") in ("llm", "vlm")]
-    return server.spec("lmstudio", "LM Studio", models)
+    return server.spec("lm_studio", "LM Studio", models)
 
 
 def _lm_studio_v1(entry: dict[str, Any]) -> _Model:
@@ -226,7 +226,7 @@ async def _llama_cpp(server: _Server) -> ProviderSpec | None:
         size = _positive(meta.get("n_params")) or _size(each.get("id"))
         served = window or _positive(meta.get("n_ctx"))
         models.append(_Model(_text(each.get("id")), True, tools, size, served, vision))
-    return server.spec("llamacpp", "llama.cpp", models)
+    return server.spec("llama_cpp", "llama.cpp", models)
 
 
 async def _vllm(server: _Server) -> ProviderSpec | None:

@@ -13,7 +13,7 @@ RoutingError
       ProviderTimeout                   -> the same, and 504 at the end
       ProviderUnreachable               -> the same; none of its models can be asked
     KeyRefused                          -> park that key or model, next provider   (401, 402, 403, 404)
-      AccountGone                       -> next provider
+      AccountGone                       -> choose anew
     ContextTooLong                      -> a bigger window
     RequestRejected                     -> the same everywhere
       ContentRefused                    -> another wording

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from routing.affinity import Affinity
+from routing.candidate import Candidate
+from routing.config import ProviderSpec
 from routing.errors import (
-    AccountGone,
     KeyRefused,
     ProviderError,
     ProviderUnavailable,
@@ -14,22 +15,52 @@ from routing.errors import (
     RateLimited,
 )
 from routing.fallback import KEY_STATUSES
-from routing.health import Health, Key
+from routing.health import Health
 from routing.learning import Learning, LearningStore, Lesson
 
 
 class Experience:
-    """One for each router; used from one event loop."""
+    """One for each router; used from one event loop.
 
-    def __init__(self, health: Health | None, learning: Learning | None, clock: Callable[[], float]) -> None:
+    What becomes of a call says nothing any more once its account has another key or address.
+    """
+
+    def __init__(
+        self,
+        health: Health | None,
+        learning: Learning | None,
+        clock: Callable[[], float],
+        is_current: Callable[[ProviderSpec], bool],
+    ) -> None:
+        """`is_current` tells whether the account in service is still that one."""
         self.health, self.learning = health or Health(), learning or Learning()
         self.affinity = Affinity()
-        self._clock = clock
+        self._clock, self._is_current = clock, is_current
 
-    def failed(self, key: Key, error: ProviderError, *, gave_up: bool, cooling: float) -> None:
+    def answered(self, candidate: Candidate) -> None:
+        """It answers."""
+        if self._is_current(candidate.spec):
+            self.health.answered(candidate.key, self._clock())
+
+    def measured(
+        self, candidate: Candidate, *, ttft: float | None, latency: float, tokens: int | None, prompt: int
+    ) -> None:
+        """Its answer is whole; see `Health.measured`."""
+        if self._is_current(candidate.spec):
+            self.health.measured(
+                candidate.key, self._clock(), ttft=ttft, latency=latency, tokens=tokens, prompt=prompt
+            )
+
+    def cut(self, candidate: Candidate) -> None:
+        """Its answer broke off."""
+        if self._is_current(candidate.spec):
+            self.health.faulted(candidate.key, self._clock())
+            self.health.gave_up(candidate.key, self._clock())
+
+    def failed(self, candidate: Candidate, error: ProviderError, *, gave_up: bool, cooling: float) -> None:
         """An attempt failed; `cooling` is for a rate limit that names no time of its own, in seconds."""
-        now = self._clock()
-        if isinstance(error, AccountGone):
+        key, now = candidate.key, self._clock()
+        if not self._is_current(candidate.spec):
             return
         if isinstance(error, RateLimited):
             self.health.limited(key, now, cooling if error.retry_after is None else error.retry_after)

@@ -71,10 +71,19 @@ class Course:
         self._broke: BudgetExceeded | None = None
         self.failed: list[Attempt] = []
 
+    def go_on_with(self, ready: Iterable[Candidate], *, in_order: bool) -> None:
+        """Ask these from here on. What was asked before counts as it did."""
+        self._left, self._in_order = deque(ready), in_order
+
     @property
-    def others_left(self) -> bool:
-        """Whether somebody else could still be asked."""
-        return any(self._may_ask(candidate) for candidate in self._left)
+    def has_other_after_silence(self) -> bool:
+        """Whether somebody else is asked when the one asked now keeps silent."""
+        return self._config.fallbacks.on_error and self._others_left
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether the one asked now was asked just before."""
+        return self._repeats > 0
 
     def next(self) -> Candidate | None:
         """Whom to ask now: the same again after a pause, else the next one; None = nobody is left."""
@@ -86,8 +95,13 @@ class Course:
             self._asked[candidate.spec.account_id] += 1
         return candidate
 
-    def fail(self, candidate: Candidate, error: ProviderError, now: float) -> float | None:
-        """Take note of a failure. Seconds after which the same candidate is asked again; None = not again."""
+    def fail(
+        self, candidate: Candidate, error: ProviderError, now: float, *, once: bool = False
+    ) -> float | None:
+        """Take note of a failure. Seconds after which the same candidate is asked again; None = not again.
+
+        `once` = it is not repeated in any case.
+        """
         self._errors.append(error)
         self.failed.append(Attempt(candidate.spec.name, candidate.card.id, str(error)))
         if isinstance(error, ContextTooLong):
@@ -97,7 +111,7 @@ class Course:
             self._keep(lambda each: each.spec.account_id != candidate.spec.account_id)
         self._down[candidate.spec.name] += isinstance(error, ProviderUnavailable)
         seconds = self._pause(error)
-        if seconds is None or self._is_asked_enough(candidate):
+        if once or seconds is None or self._is_asked_enough(candidate):
             return None
         if now + seconds >= self._deadline or not self._budget.spend(now):
             return None
@@ -111,7 +125,10 @@ class Course:
             raise self.outcome()
 
     def run_out_of_money(self, candidate: Candidate, error: BudgetExceeded) -> None:
-        """No budget allows a call of the candidate: it was not asked, and only free ones are from here on."""
+        """No budget allows a call of the candidate, or its end: only free ones are asked from here on.
+
+        It does not count as a failure.
+        """
         self._broke = error
         self._asked[candidate.spec.account_id] -= 1
         place = error.account_id
@@ -142,7 +159,7 @@ class Course:
 
     def _pause(self, error: ProviderError) -> float | None:
         """Seconds to wait before the same again, as far as the kind of fault decides."""
-        another = self._falls_back_on(error) and self.others_left
+        another = self._falls_back_on(error) and self._others_left
         if isinstance(error, RateLimited):
             seconds = error.retry_after
             return None if seconds is None or (seconds > PATIENCE and another) else seconds
@@ -151,6 +168,11 @@ class Course:
         if isinstance(error, ProviderTimeout) and error.status is None and another:
             return None  # having waited in vain once, rather wait for somebody else
         return self._random() * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0**self._repeats)
+
+    @property
+    def _others_left(self) -> bool:
+        """Whether somebody else could still be asked."""
+        return any(self._may_ask(candidate) for candidate in self._left)
 
     def _askable(self) -> Iterator[Candidate]:
         while self._left:
@@ -175,8 +197,14 @@ class Course:
         return isinstance(error, KeyRefused)
 
     def _keep_larger_than(self, candidate: Candidate) -> None:
+        """Leave the models of larger windows, and others of unknown ones: they are worth a try."""
         window = candidate.card.context_window or self._needs.prompt_tokens
-        self._keep(lambda each: (each.card.context_window or 0) > window)
+
+        def may_be_larger(each: Candidate) -> bool:
+            known = each.card.context_window
+            return known > window if known else each.kind != candidate.kind
+
+        self._keep(may_be_larger)
 
     def _keep(self, good: Callable[[Candidate], bool]) -> None:
         self._left = deque(each for each in self._left if good(each))
@@ -204,7 +232,7 @@ def nobody_ready(ranked: list[Ranked]) -> RoutingError:
     if block.cause == "cap":
         return BudgetExceeded(block.words, block.seconds, account_id=entry.candidate.spec.account_id)
     when = f"try again in {in_words(block.seconds)}. {_listed(waiting)}."
-    if block.cause in ("rate limit", "limit"):
+    if block.cause in ("rate limit", "allowance", "limit"):
         message = f"All suitable models are cooling down; {when}"
         return RateLimited(entry.candidate.spec.name, message, retry_after=block.seconds)
     message = f"All suitable models are down or cooling down; {when}"

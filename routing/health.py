@@ -12,13 +12,16 @@ from math import inf
 from typing import Literal
 
 from routing.config import RateLimits
+from routing.records import Known, Records
 from routing.standing import Rest, Standing
 from routing.vitals import (
     BLANK,
     FAULTS_BEFORE_COOLING,
     FAULTS_FADE,
+    FORESEEN,
     PACE_FADES,
     PAID_MODELS,
+    PASSING,
     USE_FADES,
     WHOLE_ACCOUNT,
     Allowance,
@@ -28,19 +31,22 @@ from routing.vitals import (
     Key,
     Vitals,
 )
-from routing.windows import Tally
+from routing.windows import Room, Tally
 
 __all__ = [
     "BLANK",
     "FAULTS_BEFORE_COOLING",
     "FAULTS_FADE",
+    "FORESEEN",
     "PACE_FADES",
     "PAID_MODELS",
+    "PASSING",
     "USE_FADES",
     "WHOLE_ACCOUNT",
     "Allowance",
     "Block",
     "Cause",
+    "Claim",
     "Health",
     "HealthSnapshot",
     "Key",
@@ -71,13 +77,11 @@ _FEWEST_TOKENS = 16
 class Health:
     """The running record. One for each router; used from one event loop."""
 
-    def __init__(self, epoch: float = 0.0) -> None:
+    def __init__(self, epoch: float = 0.0, known: Known = lambda account_id: ()) -> None:
         """`epoch` is what to add to the caller's clock to get seconds since 1970, for what is kept over a
-        restart and for days that end at midnight."""
+        restart and for days that end at midnight. Of models that are not `known` only some are remembered."""
         self._epoch = epoch
-        self._records: dict[Key, Vitals] = {}
-        self._troubled: set[Key] = set()
-        self._allowances: dict[Key, Allowance] = {}
+        self._records = Records(known)
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._limits: Mapping[str, RateLimits] = {}
 
@@ -87,34 +91,28 @@ class Health:
 
     def snapshot(self, now: float) -> HealthSnapshot:
         """The state at `now`."""
-        rooms = {
-            each: self._tallies[each].room(limits, now + self._epoch) for each, limits in self._limits.items()
-        }
-        troubled = frozenset(self._troubled)
+        rooms = self._rooms(self._limits, now)
+        troubled = frozenset(self._records.troubled)
         if busy := [(each, WHOLE_ACCOUNT) for each, room in rooms.items() if room.wait]:
             troubled = troubled.union(busy)
-        return HealthSnapshot(now, dict(self._records), troubled, dict(self._allowances), rooms)
+        return HealthSnapshot(
+            now, dict(self._records.vitals), troubled, dict(self._records.allowances), rooms
+        )
 
     def answered(self, key: Key, now: float) -> None:
-        """It answers: whatever was wrong before is over."""
-        old = self._of(key)
+        """It answers: whatever was wrong before is over, but for the rest that the provider wants.
+
+        Nobody is asked during that, so the answer is to a request that was sent before.
+        """
+        old = self._records.of(key)
         rate = _average(old.trust(now), 1.0, TRUST_SMOOTHING)
-        self._put(
-            key,
-            replace(
-                old,
-                success_rate=rate,
-                seen_at=now,
-                attempts=0,
-                faults=0,
-                blocked_until=0.0,
-                cause=None,
-                words="",
-            ),
-        )
+        well = replace(old, success_rate=rate, seen_at=now, attempts=0, faults=0)
+        if old.cause != "rate limit" or old.blocked_until <= now:
+            well = replace(well, blocked_until=0.0, cause=None, words="")
+        self._records.put(key, well)
         whole = (key[0], WHOLE_ACCOUNT)
-        if whole in self._troubled and self._of(whole).cause == "faults":
-            self._lift([whole])
+        if self._records.of(whole).cause == "faults":
+            self._records.lift([whole])
 
     def measured(
         self,
@@ -126,11 +124,11 @@ class Health:
         tokens: int | None = None,
         prompt: int = 0,
     ) -> None:
-        """It took so many seconds to begin, and to end an answer of so many tokens, which it used.
+        """It took so many seconds to begin, and to end an answer of so many tokens.
 
         `prompt` tokens had to be read before.
         """
-        old, reading = self._of(key), prompt / PREFILL_SPEED
+        old, reading = self._records.of(key), prompt / PREFILL_SPEED
         speed = None
         if latency and tokens and tokens >= _FEWEST_TOKENS:
             # A whole answer does not tell when it began: as usual, or else the wait counts into the speed.
@@ -138,59 +136,69 @@ class Health:
             speed = tokens / max(latency - wait, 1e-3)
         if ttft is not None:
             ttft = max(0.0, ttft - reading)
-        self._put(
+        self._records.put(
             key,
             replace(
                 old,
-                latency=old.latency if latency is None else _average(old.latency, latency),
                 ttft=old.ttft if ttft is None else _average(old.ttft, ttft),
                 speed=old.speed if speed is None else _average(old.speed, speed),
                 timed_at=now,
-                used=old.load(now) + (tokens or 0),
-                used_at=now,
             ),
         )
-        self._tallies[key[0]].add(now + self._epoch, tokens=tokens or 0)
 
     def recalled(self, key: Key, now: float, *, ttft: float | None, speed: float | None) -> None:
         """This was measured before the last restart."""
-        self._put(key, replace(self._of(key), ttft=ttft, speed=speed, timed_at=now))
+        self._records.put(key, replace(self._records.of(key), ttft=ttft, speed=speed, timed_at=now))
 
     def used(self, key: Key, now: float, tokens: int) -> None:
-        """A request of so many tokens goes to it; `ended` tells when it is over."""
-        old = self._of(key)
-        self._put(key, replace(old, used=old.load(now) + tokens, used_at=now))
+        """A request of so many tokens goes to it; `ended` or `withdrawn` tells when that is over."""
+        old = self._records.of(key)
+        self._records.put(key, replace(old, used=old.load(now) + tokens, used_at=now))
         tally = self._tallies[key[0]]
         tally.add(now + self._epoch, requests=1, tokens=tokens)
         tally.in_flight += 1
 
-    def ended(self, key: Key) -> None:
-        """A request that was told to `used` is over."""
-        self._tallies[key[0]].in_flight -= 1
+    def ended(self, key: Key, now: float, tokens: int) -> None:
+        """A request that was told to `used` is over, after so many tokens of an answer."""
+        old = self._records.of(key)
+        self._records.put(key, replace(old, used=old.load(now) + tokens, used_at=now))
+        tally = self._tallies[key[0]]
+        tally.add(now + self._epoch, tokens=tokens)
+        tally.in_flight -= 1
 
-    def allowed(self, key: Key, left: float, until: float) -> None:
-        """The provider told what share of its allowance is left until it is full again.
+    def withdrawn(self, key: Key, began: float, tokens: int) -> None:
+        """A request that was told to `used` at `began` did not go out after all."""
+        old = self._records.of(key)
+        self._records.put(key, replace(old, used=max(0.0, old.used - tokens)))
+        tally = self._tallies[key[0]]
+        tally.take_back(began + self._epoch, requests=1, tokens=tokens)
+        tally.in_flight -= 1
+
+    def allowed(self, key: Key, now: float, left: float, seconds: float) -> None:
+        """The provider told what share of its allowance is left, and in how many seconds it is full again.
 
         The model in the key is `WHOLE_ACCOUNT` where the allowance is of all models together.
         """
-        self._allowances[key] = Allowance(min(1.0, max(0.0, left)), until)
+        left = min(1.0, max(0.0, left))
+        # Many are filled bit by bit: who has nothing is asked again long before a day's worth is there.
+        self._records.allow(key, Allowance(left, now + (seconds if left else min(seconds, LONGEST_LIMIT))))
 
     def faulted(self, key: Key, now: float) -> None:
         """One attempt failed."""
-        old = self._of(key)
+        old = self._records.of(key)
         rate = _average(old.trust(now), 0.0, TRUST_SMOOTHING)
-        self._put(key, replace(old, success_rate=rate, seen_at=now, attempts=old.attempts + 1))
+        self._records.put(key, replace(old, success_rate=rate, seen_at=now, attempts=old.attempts + 1))
 
     def gave_up(self, key: Key, now: float, words: str = "", *, whole_account: bool = False) -> None:
         """A request gave up on it; after several faults in a row it is left alone, longer each time.
 
         With `whole_account` so are the other models of the account.
         """
-        old = self._of(key)
+        old = self._records.of(key)
         faults = old.faults + 1
         if old.attempts >= FAULTS_BEFORE_COOLING:
             faults = max(faults, FAULTS_BEFORE_COOLING)
-        self._put(key, replace(old, faults=faults))
+        self._records.put(key, replace(old, faults=faults))
         if faults >= FAULTS_BEFORE_COOLING:
             doublings = min(faults - FAULTS_BEFORE_COOLING, 16)
             until = now + min(FIRST_COOLING * 2**doublings, LONGEST_COOLING)
@@ -201,7 +209,7 @@ class Health:
     def limited(self, key: Key, now: float, seconds: float) -> None:
         """It wants to be left alone for so many seconds."""
         until = now + min(seconds, LONGEST_LIMIT)
-        self._put(key, replace(self._of(key), blocked_until=until, cause="rate limit"))
+        self._records.put(key, replace(self._records.of(key), blocked_until=until, cause="rate limit"))
 
     def refused(
         self, key: Key, now: float, words: str, *, whole_account: bool, until_changed: bool = False
@@ -218,7 +226,8 @@ class Health:
 
     def proven(self, account_id: str) -> None:
         """Its key was tried and is good, whatever was thought of it before."""
-        self._lift(place for place in self._troubled if place[0] == account_id and place[1] != PAID_MODELS)
+        troubled = self._records.troubled
+        self._records.lift(each for each in troubled if each[0] == account_id and each[1] != PAID_MODELS)
 
     def capped(self, account_id: str, now: float, seconds: float, words: str) -> None:
         """What its owner lets it cost is used up: only its free models are asked for so long."""
@@ -226,49 +235,46 @@ class Health:
 
     def uncapped(self, account_ids: Iterable[str]) -> None:
         """These may cost something again."""
-        self._lift((each, PAID_MODELS) for each in account_ids)
+        self._records.lift((each, PAID_MODELS) for each in account_ids)
 
-    def claim(self, key: Key, now: float) -> Claim:
-        """Whether this request may ask the model now: a tripped one takes one request at a time.
+    def claim(self, key: Key, now: float, *, is_free: bool = False, despite: Collection[Cause] = ()) -> Claim:
+        """Whether this request may ask the model now, whatever a ranking said that was made a while ago.
 
-        A `probe` ends with `release`.
+        It may not while that is to be left alone, unless for a cause named in `despite`. A tripped one
+        takes one request at a time; a `probe` ends with `release`.
         """
-        limits = self._limits.get(key[0])
-        if limits is not None and self._tallies[key[0]].room(limits, now + self._epoch).wait:
+        records, vitals = self._records, self._records.of(key)
+        limits = {key[0]: self._limits[key[0]]} if key[0] in self._limits else {}
+        # Looked at once and not kept, so nothing is copied for it.
+        at_once = HealthSnapshot(
+            now, records.vitals, allowances=records.allowances, rooms=self._rooms(limits, now)
+        )
+        blocks = at_once.blocks(key, is_free=is_free)
+        if any(block.cause not in despite for block in blocks) or (vitals.tripped and vitals.probing):
             return "closed"
-        vitals = self._of(key)
         if not vitals.tripped:
             return "open"
-        if vitals.probing:
-            return "closed"
-        self._put(key, replace(vitals, probing=True))
+        self._records.put(key, replace(vitals, probing=True))
         return "probe"
 
     def release(self, key: Key) -> None:
         """The probe is over."""
-        self._put(key, replace(self._of(key), probing=False))
+        self._records.put(key, replace(self._records.of(key), probing=False))
 
     def forget(self, account_ids: Collection[str]) -> None:
         """Drop what is known of these: their key or address is another one now."""
-        self._records = {key: value for key, value in self._records.items() if key[0] not in account_ids}
-        self._troubled &= self._records.keys()
-        self._allowances = {key: each for key, each in self._allowances.items() if key[0] not in account_ids}
+        self._records.forget(account_ids)
         for each in account_ids:
             if tally := self._tallies.get(each):
                 tally.windows = Tally().windows  # calls under way are still to end
 
-    def standing(self, account_id: str, now: float) -> Standing:
-        """What to remember of the account over a restart."""
-        snapshot, epoch = self.snapshot(now), self._epoch
+    def standing(self, account_id: str, snapshot: HealthSnapshot) -> Standing:
+        """What to remember of the account over a restart, as of that snapshot."""
+        now, epoch = snapshot.now, self._epoch
         rests = []
-        for place in sorted(self._troubled):
-            vitals = self._of(place)
-            if (
-                place[0] == account_id
-                and vitals.cause
-                and vitals.blocked_until > now
-                and place[1] != PAID_MODELS
-            ):
+        for place in sorted(each for each in snapshot.troubled if each[0] == account_id):
+            vitals = snapshot.of(place)
+            if vitals.cause and vitals.blocked_until > now and place[1] != PAID_MODELS:
                 until = None if vitals.blocked_until == inf else vitals.blocked_until + epoch
                 rests.append(Rest(place[1], vitals.cause, vitals.words, until, vitals.faults))
         left = {
@@ -289,31 +295,21 @@ class Health:
                 self._block((account_id, rest.model), until, rest.cause, rest.words, rest.faults)
         for model, (left, until) in standing.left.items():
             if until - epoch > now:
-                self.allowed((account_id, model), left, until - epoch)
+                self.allowed((account_id, model), now, left, until - epoch - now)
         number, requests, tokens = standing.today
         day = self._tallies[account_id].windows["day"].at(now + epoch)
         if number == day.number:
             day.requests, day.tokens = day.requests + requests, day.tokens + tokens
 
     def _block(self, place: Key, until: float, cause: Cause, words: str, faults: int = 0) -> None:
-        old = self._of(place)
-        self._put(
+        old = self._records.of(place)
+        self._records.put(
             place,
             replace(old, blocked_until=until, cause=cause, words=words, faults=max(faults, old.faults)),
         )
 
-    def _lift(self, places: Iterable[Key]) -> None:
-        for place in [*places]:
-            if place in self._troubled:
-                old = self._of(place)
-                self._put(place, replace(old, blocked_until=0.0, cause=None, words="", attempts=0, faults=0))
-
-    def _of(self, key: Key) -> Vitals:
-        return self._records.get(key, BLANK)
-
-    def _put(self, key: Key, vitals: Vitals) -> None:
-        self._records[key] = vitals
-        (self._troubled.add if vitals.cause or vitals.tripped else self._troubled.discard)(key)
+    def _rooms(self, limits: Mapping[str, RateLimits], now: float) -> dict[str, Room]:
+        return {each: self._tallies[each].room(limits[each], now + self._epoch) for each in limits}
 
 
 def _average(old: float | None, new: float, weight: float = SMOOTHING) -> float:

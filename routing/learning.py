@@ -169,21 +169,6 @@ class LearningStore(Protocol):
         ...
 
 
-class MemoryLearningStore:
-    """A store that forgets with the process. Implements `LearningStore`."""
-
-    def __init__(self) -> None:
-        self._lessons: dict[Key, Lesson] = {}
-
-    async def load(self) -> Iterable[Lesson]:
-        """All that was saved."""
-        return tuple(self._lessons.values())
-
-    async def save(self, lessons: Iterable[Lesson]) -> None:
-        """Keep these; each replaces the earlier one of the same provider and model."""
-        self._lessons.update({(each.provider, each.model): each for each in lessons})
-
-
 class Learning:
     """The beliefs of a router, and how they change. Used from one event loop."""
 

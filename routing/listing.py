@@ -18,7 +18,11 @@ MOST_LISTED = 2000
 
 
 class Listing:
-    """What one account offers. Asks its provider at most once a minute, and only where it has to."""
+    """What one account offers. Asks its provider at most once a minute, and only where it has to.
+
+    It is asked in a task of its own, which ends with `aclose`: a provider that takes its time keeps nobody
+    waiting who can do with what is known.
+    """
 
     def __init__(self, provider: Provider, clock: Callable[[], float]) -> None:
         self._provider, self._clock = provider, clock
@@ -33,35 +37,53 @@ class Listing:
         self.by_id = {card.id: card for card in row}
         """All of both, by their ids."""
         self._asked_at: float | None = None
-        self._asking = asyncio.Lock()
+        self._asking: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     @property
-    def is_due(self) -> bool:
-        """Whether the provider has to be asked before its models are known, or known again."""
-        return not self._provider.spec.models and self._is_stale
+    def asking(self) -> asyncio.Task[None] | None:
+        """The question that is under way."""
+        return None if self._asking is None or self._asking.done() else self._asking
+
+    def look(self) -> None:
+        """Begin to ask the provider if its row names no models, and it was not asked in the last minute."""
+        if not self._provider.spec.models:
+            self._begin()
 
     async def cards(self) -> tuple[ModelCard, ...]:
-        """The models of the row, else those the provider lists, else what was known before."""
-        if not self._provider.spec.models:
-            await self._refresh()
+        """The models of the row, else those the provider listed; waits only for its very first list."""
+        self.look()
+        if self._asked_at is None:
+            await self._answered()
         return self.known
 
     async def offered(self) -> tuple[ModelCard, ...]:
         """The models that the provider lists now; where it gives no list, what was known before."""
         if not self._is_chosen:
-            await self._refresh()
+            self._begin()
+            await self._answered()
         return self._listed
 
-    @property
-    def _is_stale(self) -> bool:
-        return self._asked_at is None or self._clock() - self._asked_at >= LISTING_KEPT
+    async def aclose(self) -> None:
+        """Ask nothing any more."""
+        self._is_closed = True
+        if self.asking:
+            self.asking.cancel()
+            await self._answered()
+
+    def _begin(self) -> None:
+        is_stale = self._asked_at is None or self._clock() - self._asked_at >= LISTING_KEPT
+        if is_stale and not self.asking and not self._is_closed:
+            self._asking = asyncio.create_task(self._refresh())
+
+    async def _answered(self) -> None:
+        if self.asking:
+            await asyncio.wait([self.asking])  # whoever leaves off waiting does not end it for the others
 
     async def _refresh(self) -> None:
-        async with self._asking:
-            if self._is_stale:
-                await self._ask()
-                self._asked_at = self._clock()
-                self.by_id = {card.id: card for card in (*self._listed, *self.known)}
+        await self._ask()
+        self._asked_at = self._clock()
+        self.by_id = {card.id: card for card in (*self._listed, *self.known)}
 
     async def _ask(self) -> None:
         has_row = bool(self._provider.spec.models)

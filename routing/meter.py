@@ -1,18 +1,20 @@
 """Measures calls of models, and keeps them within budgets.
 
 `Meter.over` lays a meter over a provider for one call. It reserves what the call may cost before it is made,
-stops a stream that outgrows what can be reserved, and tells the sink once how the call ended.
+ends the wait for an answer that does not begin, stops a stream that outgrows what can be reserved, and tells
+the sink once how the call ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from random import getrandbits
-from typing import Any
+from typing import Any, cast
 
+from routing.answers import wanted_choices
 from routing.candidate import Candidate
 from routing.config import ModelCard
 from routing.errors import (
@@ -23,9 +25,9 @@ from routing.errors import (
     RateLimited,
     RequestRejected,
 )
-from routing.needs import BYTES_PER_TOKEN, Needs
+from routing.needs import BYTES_PER_TOKEN, MOST_BYTES_PER_TOKEN, Needs
 from routing.providers.base import Provider
-from routing.types import ChatChunk, Payer
+from routing.types import ChatChunk, Payer, Usage
 from routing.usage import BudgetExceeded, Budgets, CallOutcome, ModelCall, Prices, Tokens, UsageSink
 
 UNNAMED_ANSWER = 4096
@@ -33,7 +35,7 @@ UNNAMED_ANSWER = 4096
 TEMPLATE_TOKENS = 16
 """Tokens that a model's chat template may add to the words of a prompt."""
 STRETCH = 1024
-"""Tokens by which a stream's reservation grows, where the request names no limit."""
+"""Tokens by which a stream's reservation grows when it is written full."""
 SPARE_SECONDS = 30.0
 """How much longer than its call a reservation lasts, so that it ends even when its process died."""
 
@@ -54,12 +56,16 @@ class Meter:
     """One for each router."""
 
     def __init__(
-        self, sink: UsageSink, budgets: Budgets | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        sink: UsageSink | None = None,
+        budgets: Budgets | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Without a sink nobody is told of the calls, without budgets they may cost what they will."""
         self.sink, self.budgets, self.clock = sink, budgets, clock
 
     def over(
-        self, provider: Provider, candidate: Candidate, payer: Payer, task: str, needs: Needs
+        self, provider: Provider, candidate: Candidate, payer: Payer | None, task: str, needs: Needs
     ) -> MeteredCall:
         """The provider with a meter over it, for one call."""
         return MeteredCall(self, provider, candidate, payer, task, needs)
@@ -69,45 +75,90 @@ class MeteredCall:
     """One call of one provider, measured. Raises BudgetExceeded besides what the provider raises."""
 
     def __init__(
-        self, meter: Meter, provider: Provider, candidate: Candidate, payer: Payer, task: str, needs: Needs
+        self,
+        meter: Meter,
+        provider: Provider,
+        candidate: Candidate,
+        payer: Payer | None,
+        task: str,
+        needs: Needs,
     ) -> None:
+        """Without a payer it is neither told to the sink nor held to a budget."""
         self._meter, self._provider, self._candidate = meter, provider, candidate
         self._payer, self._task, self._needs = payer, task, needs
         self._prices = Prices.of(candidate)
         self._id = f"{getrandbits(128):032x}"
+        self._tally = _Tally(needs.prompt_tokens, meter.clock)
+
+    @property
+    def asked(self) -> bool:
+        """Whether the provider was asked: it is not when no budget allows that."""
+        return self._tally.asked
+
+    @property
+    def tokens(self) -> Tokens:
+        """What was counted so far: by the provider if it told, else estimated."""
+        return self._tally.tokens()
+
+    @property
+    def usage(self) -> Usage:
+        """The same, with all that the provider told."""
+        return cast(Usage, self._tally.usage) if self._tally.usage else self.tokens.as_usage()
+
+    @property
+    def told_tokens(self) -> int | None:
+        """The tokens of its answer; None unless the provider told them."""
+        tokens = self._tally.usage and self._tally.usage.get("completion_tokens")
+        return tokens if type(tokens) is int else None
 
     async def complete(self, card: ModelCard, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        """The provider's whole answer; see `Provider.complete`."""
+        """The provider's whole answer; see `Provider.complete`. Raises ProviderTimeout at the deadline."""
         with self._recorded() as tally:
             most = self._named(card) or card.max_output or UNNAMED_ANSWER
-            await self._reserve(most * _choices(body), deadline)
-            tally.ask()
-            data = await self._provider.complete(card, body, deadline)
+            async with self._answered_by(deadline):
+                await self._reserve(most * wanted_choices(body), deadline)
+                tally.ask()
+                data = await self._provider.complete(card, body, deadline)
             tally.add(data, "message")
             return data
 
     async def stream(
-        self, card: ModelCard, body: Mapping[str, Any], deadline: float
+        self, card: ModelCard, body: Mapping[str, Any], deadline: float, begin_by: float
     ) -> AsyncGenerator[ChatChunk, None]:
         """The chunks of the provider's answer; see `Provider.stream`.
 
-        Raises BudgetExceeded in the middle when the budget is used up.
+        Raises ProviderTimeout when the first is not there by `begin_by`, on the event loop's clock, and
+        BudgetExceeded in the middle when the budget is used up.
         """
         with self._recorded() as tally:
             named = self._named(card)
-            reserved = (named or min(STRETCH, card.max_output or STRETCH)) * _choices(body)
-            await self._reserve(reserved, deadline)
-            tally.ask()
-            chunks = self._provider.stream(card, body, deadline)
+            reserved = (named or min(STRETCH, card.max_output or STRETCH)) * wanted_choices(body)
+            async with self._answered_by(begin_by):
+                await self._reserve(reserved, deadline)
+                tally.ask()
+                chunks = self._provider.stream(card, body, deadline)
+                chunk = await anext(chunks, None)
             try:
-                async for chunk in chunks:
+                while chunk is not None:
                     tally.add(chunk.data, "delta")
-                    if named is None and tally.written > reserved:
+                    # Within the limit that the request names it is never stopped, however it is estimated.
+                    if tally.written > reserved and (named is None or tally.least > reserved):
                         reserved = await self._stretch(tally, deadline)
                     yield chunk
+                    chunk = await anext(chunks, None)
             finally:
                 if isinstance(chunks, AsyncGenerator):
                     await chunks.aclose()
+
+    @asynccontextmanager
+    async def _answered_by(self, when: float) -> AsyncIterator[None]:
+        """Turns the end of our own patience into ProviderTimeout."""
+        try:
+            async with asyncio.timeout_at(when):
+                yield
+        except TimeoutError as late:
+            provider, name = self._candidate.spec.name, self._candidate.name
+            raise ProviderTimeout(provider, f"{name} did not answer in time") from late
 
     async def _stretch(self, tally: _Tally, deadline: float) -> int:
         """Reserve more for a stream that goes on; so much it is now. Raises BudgetExceeded, with usage."""
@@ -115,7 +166,7 @@ class MeteredCall:
         try:
             await self._reserve(wanted, deadline)
         except BudgetExceeded as broke:
-            broke.usage = tally.tokens().as_usage()
+            broke.usage = self.usage
             raise
         return wanted
 
@@ -127,14 +178,14 @@ class MeteredCall:
     async def _reserve(self, answer: int, deadline: float) -> None:
         """Set aside what the prompt and so long an answer cost. Raises BudgetExceeded."""
         usd = self._prices.assumed.cost(Tokens(self._needs.prompt_tokens + TEMPLATE_TOKENS, answer))
-        if self._meter.budgets is not None and usd:
+        if self._payer is not None and self._meter.budgets is not None and usd:
             seconds = max(0.0, deadline - asyncio.get_running_loop().time()) + SPARE_SECONDS
             await self._meter.budgets.reserve(self._id, self._payer, usd, seconds, self._candidate.spec)
 
     @contextmanager
     def _recorded(self) -> Iterator[_Tally]:
-        """A tally of the call; at its end, however that comes, the sink is told. A refused one is none."""
-        tally = _Tally(self._needs.prompt_tokens, self._meter.clock)
+        """The tally of the call; at its end, however that comes, the sink is told. A refused one is none."""
+        tally, payer, sink = self._tally, self._payer, self._meter.sink
         outcome: CallOutcome = "ok"
         try:
             yield tally
@@ -142,16 +193,17 @@ class MeteredCall:
             outcome = next(each for kind, each in _OUTCOMES if isinstance(error, kind))
             raise
         finally:
-            if tally.asked or outcome == "abandoned":
-                self._meter.sink.record(self._call(tally, outcome))
+            if payer and sink and (tally.asked or outcome == "abandoned"):
+                sink.record(self._call(payer, outcome))
 
-    def _call(self, tally: _Tally, outcome: CallOutcome) -> ModelCall:
+    def _call(self, payer: Payer, outcome: CallOutcome) -> ModelCall:
+        tally = self._tally
         # Who was refused, or heard nothing but an error, is not charged; who left in the middle is.
         free = not tally.asked or (outcome not in ("ok", "abandoned", "over_budget") and not tally.began)
         tokens = Tokens() if free else tally.tokens()
         return ModelCall(
             id=self._id,
-            payer=self._payer,
+            payer=payer,
             task=self._task,
             provider=self._candidate.spec.name,
             account=self._provider.spec.account,
@@ -192,6 +244,11 @@ class _Tally:
         """Tokens of the answer so far, estimated cautiously from its text."""
         return round(self._bytes / BYTES_PER_TOKEN)
 
+    @property
+    def least(self) -> int:
+        """It has not fewer tokens than this."""
+        return int(self._bytes / MOST_BYTES_PER_TOKEN)
+
     def add(self, data: Mapping[str, Any], part: str) -> None:
         """Take note of an answer, or of a piece of it; `part` is where its choices have their words."""
         if (usage := data.get("usage")) and isinstance(usage, Mapping):
@@ -219,9 +276,3 @@ def _size(said: Mapping[str, Any]) -> int:
         if isinstance(function, Mapping):
             size += sum(len(str(function.get(name) or "")) for name in ("name", "arguments"))
     return size
-
-
-def _choices(body: Mapping[str, Any]) -> int:
-    """How many answers the request asks for."""
-    wanted = body.get("n")
-    return wanted if type(wanted) is int and wanted > 1 else 1

@@ -31,11 +31,6 @@ class Choice:
     """What the name itself asks for; None = the request decides."""
     prefers_tools: bool = False
 
-    @property
-    def candidates(self) -> tuple[Candidate, ...]:
-        """What the name leaves, in the order given."""
-        return self.slate.candidates
-
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:

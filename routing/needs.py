@@ -62,12 +62,6 @@ class Needs:
         )
 
 
-def estimate_tokens(body: Mapping[str, Any]) -> int:
-    """Prompt tokens of a chat completion body, estimated cautiously from its bytes."""
-    size, media, _ = _measure(body)
-    return _tokens(size, media, BYTES_PER_TOKEN)
-
-
 def _tokens(size: int, media: int, ratio: float) -> int:
     return round(size / ratio) + media * IMAGE_TOKENS
 

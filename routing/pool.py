@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
 from types import MappingProxyType
 
 from routing.candidate import Candidate
@@ -49,29 +51,39 @@ class ProviderPool:
         """The rows of the accounts in service, in the order given."""
         return tuple(member.spec for member in self._members.values())
 
+    def has(self, spec: ProviderSpec) -> bool:
+        """Whether the account in service under that name is still that one: same address, same key."""
+        member = self._members.get(spec.account_id)
+        return member is not None and member.spec.is_same_account(spec)
+
+    def known(self, account_id: str) -> frozenset[str]:
+        """The models of the account to choose from, by their ids, as far as it told."""
+        member = self._members.get(account_id)
+        return frozenset(card.id for card in member.listing.known) if member else frozenset()
+
     def live(self, spec: ProviderSpec) -> Provider | None:
         """The account in service with exactly this row, to be kept over a change of the others."""
         member = self._members.get(spec.account_id)
         return member.provider if member and member.spec == spec else None
 
-    async def swap(self, providers: Iterable[Provider]) -> frozenset[str]:
-        """Replace the whole set at once; the ids of accounts that are new, gone, or others by the same name.
+    def swap(self, providers: Iterable[Provider]) -> Swap:
+        """Replace the whole set at once, in no time. `finish` what it returns.
 
-        A provider that is not the same object any more is closed, by its last request in flight if
-        there are any.
+        Providers that name no models are asked for them in advance.
         """
         old, new = self._members, self._members_for(providers)
         self._take(new)
-        for member in old.values():
-            if new.get(member.spec.account_id) is not member:
-                await member.retire()
+        _look(new.values())
+        leaving = [each for place, each in old.items() if new.get(place) is not each]
+        for member in leaving:
+            member.is_retired = True
         both = old.keys() & new.keys()
         same = {each for each in both if old[each].spec.is_same_account(new[each].spec)}
-        return frozenset(old.keys() | new.keys()) - same
+        return Swap(frozenset(old.keys() | new.keys()) - same, tuple(leaving))
 
     async def aclose(self) -> None:
         """Take all accounts out of service."""
-        await self.swap(())
+        await self.swap(()).finish()
 
     @contextlib.asynccontextmanager
     async def lease(self, account_id: str) -> AsyncIterator[Provider]:
@@ -84,12 +96,26 @@ class ProviderPool:
             yield member.provider
         finally:
             member.leases -= 1
-            if member.retired:
+            if member.is_retired:
                 await member.retire()
 
     async def candidates(self) -> tuple[Candidate, ...]:
-        """Every model of every account that is chosen from. Providers that name none are asked for theirs."""
-        return (await self._all()).candidates
+        """Every model of every account that is chosen from, once all have told theirs."""
+        _look(self._members.values())
+        while await self.another_listing():
+            pass
+        return self._all().candidates
+
+    async def another_listing(self) -> bool:
+        """Wait for the next answer of a provider that is asked for its models while none is known of it.
+
+        False = there is no such provider.
+        """
+        unheard = [member.listing.asking for member in self._members.values() if not member.listing.known]
+        asked = [task for task in unheard if task]
+        if asked:
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        return bool(asked)
 
     async def offered(self) -> tuple[Candidate, ...]:
         """Every model that the providers list, also those that are only asked by name.
@@ -97,11 +123,8 @@ class ProviderPool:
         A provider that gives no list has the models that are known of it.
         """
         members = list(self._members.values())
-        lists = await asyncio.gather(*(member.listing.offered() for member in members))
         return tuple(
-            Candidate(member.spec, card)
-            for member, cards in zip(members, lists, strict=True)
-            for card in cards
+            _candidates(members, await asyncio.gather(*(member.listing.offered() for member in members)))
         )
 
     async def resolve(
@@ -111,10 +134,11 @@ class ProviderPool:
         aliases: Mapping[str, Sequence[ChainLink]] = MappingProxyType({}),
         groups: Mapping[str, ModelGroup] = MappingProxyType({}),
     ) -> Choice:
-        """The candidates a request means by these names (DESIGN section 2).
+        """The candidates a request means by these names (DESIGN section 2), as far as they are known by now.
 
-        The configuration's own names come first: it may give `auto`, too, a meaning. Raises
-        NoProviderConfigured, ProviderNotFound and ModelNotFound.
+        The configuration's own names come first: it may give `auto`, too, a meaning. It is waited for
+        providers' lists of models only where a name is on none. Raises NoProviderConfigured,
+        ProviderNotFound and ModelNotFound.
         """
         if not self._members:
             raise NoProviderConfigured(
@@ -128,32 +152,25 @@ class ProviderPool:
         if group := groups.get(model):
             return Choice(self._linked(group.of), group.strategy)
         if model == AUTO:
-            return Choice(await self._all(), is_open=True)
+            return Choice(self._all(), is_open=True)
         if meaning := BUILT_IN_ALIASES.get(model):
             return Choice(
-                await self._all(),
+                self._all(),
                 is_open=True,
                 quality=meaning.quality,
                 prefers_tools=meaning.prefers_tools,
             )
         return await self._by_name(model)
 
-    async def _all(self) -> Slate:
-        """Every model of every account; the same object until one of them changes."""
-        members = self._members
-        if asking := [member.listing.cards() for member in members.values() if member.listing.is_due]:
-            await asyncio.gather(*asking)
-        made_of = tuple(member.listing.known for member in members.values())
+    def _all(self) -> Slate:
+        """Every model that is known of any account; the same object until one of them changes."""
+        members = self._members.values()
+        _look(members)
+        made_of = tuple(member.listing.known for member in members)
         if len(made_of) != len(self._made_of) or any(
             new is not old for new, old in zip(made_of, self._made_of, strict=True)
         ):
-            specs = [member.spec for member in members.values()]
-            everything = Slate(
-                Candidate(spec, card) for spec, cards in zip(specs, made_of, strict=True) for card in cards
-            )
-            if members is not self._members:  # swapped while providers were asked
-                return everything
-            self._everything, self._made_of = everything, made_of
+            self._everything, self._made_of = Slate(_candidates(members, made_of)), made_of
         return self._everything
 
     async def _at_provider(self, name: str, model: str) -> Choice:
@@ -163,8 +180,8 @@ class ProviderPool:
             raise provider_named(name, self._at)
         if model != AUTO:
             return Choice(self._slate(member.candidate(model) for member in members))
-        lists = [(member.spec, await member.listing.cards()) for member in members]
-        return Choice(self._slate(Candidate(spec, card) for spec, cards in lists for card in cards))
+        _look(members)
+        return Choice(self._slate(_candidates(members, [member.listing.known for member in members])))
 
     def _linked(self, links: Sequence[ChainLink]) -> Slate:
         """The links at configured providers. Raises ProviderNotFound when there are none."""
@@ -177,11 +194,11 @@ class ProviderPool:
         """`provider/model` of a configured provider, or a bare id at any."""
         prefix, slash, rest = model.partition("/")
         if slash and rest and (members := self._at.get(prefix)):
-            having = [member for member in members if await member.may_have(rest)]
-            if having:
+            answers = await asyncio.gather(*(member.may_have(rest) for member in members))
+            if having := [*compress(members, answers)]:
                 return Choice(self._slate(member.candidate(rest) for member in having))
         try:
-            return Choice(self._slate(bare(model, await self.candidates())))
+            return Choice(self._slate(bare(model, self._all().candidates)))
         except ModelNotFound:
             return Choice(self._slate(bare(model, await self.offered())))
 
@@ -217,6 +234,32 @@ class ProviderPool:
         return members
 
 
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """What a change of the providers means. It is in force already."""
+
+    changed: frozenset[str]
+    """The ids of accounts that are new, gone, or others by the same name."""
+    _leaving: tuple[_Member, ...]
+
+    async def finish(self) -> None:
+        """Close the providers that left; those with requests in flight are closed by the last of these."""
+        await asyncio.gather(*(member.retire() for member in self._leaving))
+
+
+def _look(members: Iterable[_Member]) -> None:
+    """Begin to ask those for their models that name none, where it is time."""
+    for member in members:
+        member.listing.look()
+
+
+def _candidates(members: Iterable[_Member], lists: Iterable[Iterable[ModelCard]]) -> Iterator[Candidate]:
+    """The models of each account."""
+    for member, cards in zip(members, lists, strict=True):
+        for card in cards:
+            yield Candidate(member.spec, card)
+
+
 class _Member:
     """An account in service, with what is counted and remembered about it."""
 
@@ -224,12 +267,12 @@ class _Member:
         self.provider, self.spec = provider, provider.spec
         self.listing = Listing(provider, clock)
         self.leases = 0
-        self.retired = False
+        self.is_retired = False
         self._closed = False
 
     async def retire(self) -> None:
-        """Close the provider as soon as nobody uses it."""
-        self.retired = True
+        """Close the provider if nobody uses it."""
+        await self.listing.aclose()
         if not self.leases and not self._closed:
             self._closed = True
             await self.provider.aclose()

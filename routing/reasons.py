@@ -11,7 +11,11 @@ from routing.health import Block, Cause
 from routing.learning import UNKNOWN_QUALITY
 from routing.policy import FLOORS, Goal, Ranked, Ranking
 
-_CAUSES: Mapping[Cause, str] = {"faults": "it failed several times in a row", "refused": "it refuses us"}
+_CAUSES: Mapping[Cause, str] = {
+    "faults": "it failed several times in a row",
+    "allowance": "its allowance is used up",
+    "refused": "it refuses us",
+}
 
 
 def explain(ranking: Ranking) -> list[Ranked]:

@@ -18,7 +18,7 @@ from routing.experience import Experience
 from routing.exploration import explore
 from routing.fallback import Course, nobody_ready
 from routing.fields import forwarded
-from routing.health import Health, Key
+from routing.health import FORESEEN, PASSING, Claim, Health, Key
 from routing.learning import Learning, LearningStore, Outcome
 from routing.meter import Meter, MeteredCall
 from routing.needs import Needs
@@ -78,9 +78,9 @@ class ModelRouter:
         random: Callable[[], float] = random_module.random,
     ) -> None:
         self._pool, self._config = pool, config
-        self._experience = Experience(health, learning, clock)
+        self._experience = Experience(health or Health(known=pool.known), learning, clock, pool.has)
         self._health = self._experience.health
-        self._meter = meter
+        self._meter = meter or Meter()
         self._clock, self._sleep, self._random = clock, sleep, random
         self._budget = RetryBudget()
 
@@ -107,6 +107,7 @@ class ModelRouter:
 
     async def explain(self, request: ChatRequest) -> Explanation:
         """All candidates for the request in their order, with the reasons. Asks no model."""
+        await self._pool.candidates()  # all there are, though it take a moment
         ranking = (await self._plan(request)).ranking
         return Explanation(ranking.goal, ranking.task, explain(ranking))
 
@@ -126,8 +127,8 @@ class ModelRouter:
     def status(self) -> dict[str, bool]:
         """For each provider, whether it may be asked now, as far as we know."""
         snapshot = self._health.snapshot(self._clock())
-        accounts = self._pool.accounts.items()
-        return {name: any(snapshot.is_up(each) for each in ids) for name, ids in accounts}
+        accounts, known = self._pool.accounts.items(), self._pool.known
+        return {name: any(snapshot.is_up(each, known(each)) for each in ids) for name, ids in accounts}
 
     async def reconfigure(self, config: RoutingConfig, providers: Iterable[Provider]) -> None:
         """Take over another configuration; requests in flight end as they began.
@@ -136,11 +137,20 @@ class ModelRouter:
         clean record, and are closed when their last request is done.
         """
         before = {each for ids in self._pool.accounts.values() for each in ids}
-        changed = await self._pool.swap(providers)
+        # No request may see the one without the other: nothing is waited for before all is in force.
+        swap = self._pool.swap(providers)
         self._config = config
-        self._health.forget(changed & before)  # of new ones we may know from before a restart
+        self._health.forget(swap.changed & before)  # of new ones we may know from before a restart
+        await swap.finish()
 
     async def _plan(self, request: ChatRequest) -> _Plan:
+        """Who is to be asked; only if nobody is ready, providers are waited for that are telling theirs."""
+        plan = await self._plan_now(request)
+        while not plan.ranking.ready and await self._pool.another_listing():
+            plan = await self._plan_now(request)
+        return plan
+
+    async def _plan_now(self, request: ChatRequest) -> _Plan:
         config, now = self._config, self._clock()
         choice = await self._pool.resolve(request.model, request.provider, config.aliases, config.groups)
         strategy = choice.strategy or config.router.strategy
@@ -174,7 +184,8 @@ class ModelRouter:
             random=self._random,
         )
         while self._clock() < deadline and (candidate := course.next()):
-            if (claim := self._health.claim(candidate.key, self._clock())) == "closed":
+            claim = self._claim(candidate, plan, course)
+            if claim == "closed":
                 continue
             try:
                 return await self._attempt(plan, candidate, course, deadline, ask, probe=claim == "probe")
@@ -184,11 +195,15 @@ class ModelRouter:
                     wait = broke.retry_after or 0.0
                     self._health.capped(candidate.spec.account_id, self._clock(), wait, str(broke))
                 continue
+            except AccountGone:  # the configuration is another one by now
+                plan = await self._plan(request)
+                course.go_on_with(self._worth_asking(plan), in_order=plan.ranking.goal == "in-order")
+                continue
             except ProviderError as error:
                 failure = error
-            pause = course.fail(candidate, failure, self._clock())
+            pause = course.fail(candidate, failure, self._clock(), once=claim == "probe")
             cooling = self._config.router.retry_after_seconds
-            self._experience.failed(candidate.key, failure, gave_up=pause is None, cooling=cooling)
+            self._experience.failed(candidate, failure, gave_up=pause is None, cooling=cooling)
             if pause is None:
                 course.check_fallback(failure)
             else:
@@ -198,18 +213,23 @@ class ModelRouter:
         raise nobody_ready(explain(plan.ranking))
 
     def _worth_asking(self, plan: _Plan) -> list[Candidate]:
-        """Who is ready; when nobody is, who failed lately: there is nothing to lose by asking again."""
+        """Who is ready; when nobody is, who is left alone only because no good is expected of it."""
         ranking = plan.ranking
         if not ranking.ready:
             waiting = [ranking.slate.candidates[number] for number in ranking.blocked]
             blocks = [(each, ranking.snapshot.block(each.key, is_free=each.is_free)) for each in waiting]
-            return [each for each, block in blocks if block and block.cause == "faults"]
+            return [each for each, block in blocks if block and block.cause in FORESEEN]
         candidates = ranking.candidates
         if plan.is_open:
             other = explore(ranking, self._config.router.exploration, self._random)
             if other is not None:
                 candidates.sort(key=lambda each: each is not ranking.slate.candidates[other])
         return candidates
+
+    def _claim(self, candidate: Candidate, plan: _Plan, course: Course) -> Claim:
+        """Whether the candidate may be asked now: others may have found out more since the plan was made."""
+        despite = PASSING if course.is_repeating else () if plan.ranking.ready else FORESEEN
+        return self._health.claim(candidate.key, self._clock(), is_free=candidate.is_free, despite=despite)
 
     async def _attempt(
         self, plan: _Plan, candidate: Candidate, course: Course, deadline: float, ask: Ask[T], *, probe: bool
@@ -230,13 +250,13 @@ class ModelRouter:
             account = candidate.spec.account
             decision = RouteDecision(*candidate.kind, failed, dropped, *prices, task=task, account=account)
             now, left = asyncio.get_running_loop().time(), deadline - self._clock()
-            begin_by = now + (left / 2 if course.others_left else left)
+            begin_by = now + (left / 2 if course.has_other_after_silence else left)
             prompt = plan.ranking.needs.prompt_tokens
+            call = self._call(provider, candidate, plan)
             self._health.used(candidate.key, self._clock(), prompt)
-            resources.callback(self._health.ended, candidate.key)
-            metered = self._metered(provider, candidate, plan)
+            resources.callback(self._settle, candidate.key, call, prompt, self._clock())
             turn = Turn(
-                metered,
+                call,
                 candidate,
                 passing,
                 decision,
@@ -244,16 +264,21 @@ class ModelRouter:
                 begin_by,
                 plan.ranking.unread(candidate.key),
                 resources,
-                self._health,
+                self._experience,
                 self._clock,
             )
             answer = await ask(turn)
         self._experience.affinity.visited(plan.thread, candidate.key, prompt, self._clock())
         return answer
 
-    def _metered(self, provider: Provider, candidate: Candidate, plan: _Plan) -> Provider | MeteredCall:
-        """The provider for one call: with a meter over it if somebody pays."""
-        payer, ranking = plan.request.payer, plan.ranking
-        if self._meter is None or payer is None:
-            return provider
-        return self._meter.over(provider, candidate, payer, ranking.task, ranking.needs)
+    def _settle(self, key: Key, call: MeteredCall, prompt: int, began: float) -> None:
+        """Tell what a call took, now that it is over."""
+        if call.asked:
+            self._health.ended(key, self._clock(), call.tokens.completion)
+        else:
+            self._health.withdrawn(key, began, prompt)
+
+    def _call(self, provider: Provider, candidate: Candidate, plan: _Plan) -> MeteredCall:
+        """One call of the provider, with a meter over it."""
+        ranking = plan.ranking
+        return self._meter.over(provider, candidate, plan.request.payer, ranking.task, ranking.needs)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
+
+from routing.vitals import Cause
 
 _CAUSES = ("faults", "rate limit", "refused", "disabled")
 _MOST = 2000
-"""Models of one account, at most."""
+"""Models of one account, at most; what is known of the whole account comes first."""
 _LONGEST = 2000
 """Characters of a name or of what a provider said."""
-
-RestCause = Literal["faults", "rate limit", "refused", "disabled", "cap", "limit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Rest:
     """Why a model, or with an empty name the whole account, is left alone."""
 
     model: str
-    cause: RestCause
+    cause: Cause
     words: str
     until: float | None
     """None = until somebody does something about it."""
@@ -44,8 +44,10 @@ class Standing:
     def as_data(self) -> dict[str, Any]:
         """As plain data for JSON."""
         return {
-            "rests": [[each.model, each.cause, each.words, each.until, each.faults] for each in self.rests],
-            "left": {model: [*told] for model, told in self.left.items()},
+            "rests": [
+                [each.model, each.cause, each.words, each.until, each.faults] for each in self.rests[:_MOST]
+            ],
+            "left": {model: [*told] for model, told in sorted(self.left.items())[:_MOST]},
             "today": [*self.today],
         }
 

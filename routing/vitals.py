@@ -5,7 +5,7 @@ Times are seconds on whatever clock the caller passes in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
@@ -14,9 +14,14 @@ from routing.windows import Room
 
 Key = tuple[str, str]
 """Account (`ProviderSpec.account_id`) and model."""
-Cause = Literal["faults", "rate limit", "refused", "disabled", "cap", "limit"]
-"""`refused`: for a while; `disabled`: until the key is another one, or is found to be good after all. `cap`
-and `limit` are the owner's, of money and of use."""
+Cause = Literal["faults", "rate limit", "allowance", "refused", "disabled", "cap", "limit"]
+"""`rate limit`: it refused a request; `allowance`: it told that it would. `refused`: for a while; `disabled`:
+until the key is another one, or is found to be good after all. `cap` and `limit` are the owner's, of money
+and of use."""
+FORESEEN: frozenset[Cause] = frozenset({"faults", "allowance"})
+"""Nobody forbade to ask: when nobody else is left, there is nothing to lose by it."""
+PASSING: frozenset[Cause] = FORESEEN | {"rate limit"}
+"""What keeps no request from asking again after the pause that it was told itself."""
 
 FAULTS_BEFORE_COOLING = 3
 """Requests in a row that gave up on a model, or attempts in a row that failed, before it gets a rest."""
@@ -32,14 +37,13 @@ WHOLE_ACCOUNT = ""
 """Stands for the model in the key of a whole account."""
 PAID_MODELS = "$"
 """Stands for the model in the key of all that is not free at an account."""
+NO_MODELS = frozenset({WHOLE_ACCOUNT, PAID_MODELS})
 
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
     """What is known of one model at one account; None = not measured."""
 
-    latency: float | None = None
-    """Seconds to a whole answer."""
     ttft: float | None = None
     """Seconds to the first text or tool call of a stream, the reading of the prompt left out."""
     speed: float | None = None
@@ -49,7 +53,7 @@ class Vitals:
     seen_at: float = -inf
     """When success or failure was last observed."""
     timed_at: float = -inf
-    """When latency, ttft or speed was last measured."""
+    """When ttft or speed was last measured."""
     used: float = 0.0
     """Tokens sent and got, those of `USE_FADES` seconds ago counting half; as of `used_at`."""
     used_at: float = 0.0
@@ -109,6 +113,10 @@ class Allowance:
     until: float
     """When it is full again."""
 
+    @property
+    def is_used_up(self) -> bool:
+        return self.left <= 0
+
 
 @dataclass(frozen=True, slots=True)
 class HealthSnapshot:
@@ -138,22 +146,28 @@ class HealthSnapshot:
 
     def block(self, key: Key, *, is_free: bool = False) -> Block | None:
         """Why the model, or all of its account, is left alone now; None = it may be asked."""
-        places = (
-            [key, (key[0], WHOLE_ACCOUNT)]
-            if is_free
-            else [key, (key[0], WHOLE_ACCOUNT), (key[0], PAID_MODELS)]
-        )
-        blocks = [block for place in places if place in self.records and (block := self._own_block(place))]
-        if (room := self.rooms.get(key[0])) and room.wait:
-            blocks.append(Block(room.wait, "limit", room.words))
+        blocks = self.blocks(key, is_free=is_free)
         return max(blocks, key=lambda block: block.seconds, default=None)
 
-    def is_up(self, account_id: str) -> bool:
-        """Whether anything at the account may be asked now, as far as we know."""
-        models = [key for key in self.records if key[0] == account_id and key[1] not in _NO_MODELS]
-        if not models:
-            return self.block((account_id, WHOLE_ACCOUNT), is_free=True) is None
-        return any(self.block(key, is_free=True) is None for key in models)
+    def blocks(self, key: Key, *, is_free: bool = False) -> list[Block]:
+        """All reasons why the model, or all of its account, is left alone now."""
+        account_id, _ = key
+        whole = (account_id, WHOLE_ACCOUNT)
+        found = []
+        for place in (key, whole) if is_free else (key, whole, (account_id, PAID_MODELS)):
+            if place in self.records and (block := self._own_block(place)):
+                found.append(block)
+            allowance = self.allowances.get(place)
+            if allowance and allowance.is_used_up and allowance.until > self.now:
+                found.append(Block(allowance.until - self.now, "allowance"))
+        if (room := self.rooms.get(account_id)) and room.wait:
+            found.append(Block(room.wait, "limit", room.words))
+        return found
+
+    def is_up(self, account_id: str, models: Iterable[str]) -> bool:
+        """Whether any of these models of the account may be asked now, or some other if none is named."""
+        asked = [*models] or [WHOLE_ACCOUNT]
+        return any(self.block((account_id, model), is_free=True) is None for model in asked)
 
     def _own_block(self, key: Key) -> Block | None:
         vitals = self.of(key)
@@ -166,7 +180,6 @@ class HealthSnapshot:
 
 BLANK = Vitals()
 """Of a model that was never asked."""
-_NO_MODELS = frozenset({WHOLE_ACCOUNT, PAID_MODELS})
 
 
 def _forgiven(measured: float, usual: float, age: float) -> float:

@@ -65,6 +65,13 @@ class Tally:
             current.requests += requests
             current.tokens += tokens
 
+    def take_back(self, then: float, *, requests: int = 0, tokens: int = 0) -> None:
+        """So much of what was added at `then` was not used after all."""
+        for window in self.windows.values():
+            if window.number == int(then // window.seconds):
+                window.requests = max(0, window.requests - requests)
+                window.tokens = max(0, window.tokens - tokens)
+
     def room(self, limits: RateLimits, now: float) -> Room:
         """What the limits leave at this moment."""
         tightest, wait, words = Room(1.0, inf), 0.0, ""

@@ -84,6 +84,19 @@ def status(
     return Step(serve)
 
 
+def endless_refusal(code: int = 503) -> Step:
+    """An error whose body begins and never ends."""
+
+    async def serve(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(status=code)
+        await response.prepare(request)
+        await response.write(b'{"error": ')
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    return Step(serve)
+
+
 def raw(*pieces: bytes, content_type: str = "application/json", pause: float = 0.0) -> Step:
     """A 200 with exactly these bytes, one network write a piece, `pause` seconds apart."""
 
@@ -131,14 +144,17 @@ def hang() -> Step:
     return Step(serve)
 
 
-def drip(every: float = 0.02) -> Step:
-    """Keeps the connection warm for ever without content: comments in a stream, blanks otherwise."""
+def drip(every: float = 0.02, saying: bytes = b": still here") -> Step:
+    """Keeps the connection warm for ever without content: comments in a stream, blanks otherwise.
+
+    `saying` is what it sends in a stream instead of comments.
+    """
 
     async def serve(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         response = _prepared(body)
         await response.prepare(request)
         while True:
-            await response.write(b": still here\n\n" if body.get("stream") else b" ")
+            await response.write(saying + b"\n\n" if body.get("stream") else b" ")
             await asyncio.sleep(every)
 
     return Step(serve)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from agent_service.settings import CacheSettings
 from checkpoints.errors import DatabaseUnusable
 from checkpoints.response_cache import ResponseCache
+from routing.config import DEFAULT_ACCOUNT
 from routing.types import ChatCompletion, ChatRequest, RouteDecision
 
 logger = logging.getLogger(__name__)
@@ -35,13 +36,15 @@ class AnswerCache:
     """Each principal's own answers; off unless the operator turns it on."""
 
     def __init__(self, settings: CacheSettings, store: ResponseCache) -> None:
-        self._settings, self._store = settings, store
+        self.settings = settings
+        """May be replaced at any time."""
+        self._store = store
 
     def key(self, request: ChatRequest) -> str | None:
         """What the answer is kept under; None = it is not to be kept: it may come out differently."""
         body = request.body
         temperature = body.get("temperature")
-        if not self._settings.enabled or type(temperature) not in (int, float) or temperature != 0:
+        if not self.settings.enabled or type(temperature) not in (int, float) or temperature != 0:
             return None
         if any(body.get(name) for name in _CALLS) or body.get("n") not in (None, 1):
             return None
@@ -61,17 +64,26 @@ class AnswerCache:
         if found is None:
             return None
         kept = orjson.loads(found)
-        return KeptAnswer(kept["data"], RouteDecision(kept["provider"], kept["model"]))
+        account = kept.get("account", DEFAULT_ACCOUNT)  # an answer may have been kept by an older version
+        dropped = tuple(kept.get("dropped", ()))
+        decision = RouteDecision(kept["provider"], kept["model"], dropped=dropped, account=account)
+        return KeptAnswer(kept["data"], decision)
 
     async def put(self, principal: str, key: str, answer: ChatCompletion) -> None:
         """Keep a whole answer; one that was cut off by a limit is none."""
         if any(choice.get("finish_reason") != "stop" for choice in answer.data["choices"]):
             return
         decision = answer.decision
-        kept = {"provider": decision.provider, "model": decision.model, "data": answer.data}
+        kept = {
+            "provider": decision.provider,
+            "model": decision.model,
+            "account": decision.account,
+            "dropped": decision.dropped,
+            "data": answer.data,
+        }
         if len(written := orjson.dumps(kept)) > LARGEST:
             return
         try:
-            await self._store.put(principal, key, written, self._settings.ttl_seconds)
+            await self._store.put(principal, key, written, self.settings.ttl_seconds)
         except (SQLAlchemyError, DatabaseUnusable) as error:  # the answer is paid for: it is not to be lost
             logger.error("an answer could not be kept: %s", error)

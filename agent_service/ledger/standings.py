@@ -115,9 +115,9 @@ class StandingKeeper:
     async def save(self) -> None:
         """Keep how the accounts in service stand. Raises SQLAlchemyError, DatabaseUnusable."""
         await self._resume()
-        now = self._clock()
+        snapshot = self._health.snapshot(self._clock())
         await self._shelf.save(
-            [(spec, self._health.standing(spec.account_id, now)) for spec in self._pool.specs]
+            [(spec, self._health.standing(spec.account_id, snapshot)) for spec in self._pool.specs]
         )
 
     async def look_at_caps(self) -> None:

@@ -9,20 +9,26 @@ import json
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import orjson
 
 from routing.allowance import Heard, allowance_left
-from routing.answers import as_chunks, checked, choices_of, decode, has_content, refuse_bad_ending
+from routing.answers import (
+    as_chunks,
+    checked,
+    decode,
+    refuse_bad_ending,
+    wanted_choices,
+)
 from routing.config import ModelCard, ProviderSpec
 from routing.errors import ProviderUnavailable, RequestRejected
 from routing.event_stream import EventLines
 from routing.faults import from_error_object, from_status
 from routing.providers.credentials import Credentials
-from routing.providers.wire_format import EventReader, WireFormat
+from routing.providers.telling import Telling
+from routing.providers.wire_format import WireFormat
 from routing.transport import Patience, faults_of, pieces, was_hung_up
 from routing.types import ChatChunk
 
@@ -34,6 +40,8 @@ _LOCAL_FIRST_SECONDS = 120.0
 """Longest wait for the first content of a server on this machine, which may have to load the model."""
 _TAIL_SECONDS = 5.0
 """Longest wait for the usage once the answer itself is finished."""
+_ERROR_SECONDS = 2.0
+"""Longest wait for the words of a refusal, whose status is known already."""
 _LOOKUP_SECONDS = 10.0
 _MAX_ERROR_BYTES = 64 << 10
 _MALFORMED = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
@@ -74,8 +82,9 @@ class HttpProvider:
 
     async def complete(self, card: ModelCard, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
         """A checked OpenAI chat completion object. Raises ProviderError."""
-        first = self._first_wait(deadline, whole=True)
-        with faults_of(self._spec.name), Patience(deadline, first) as patience:
+        # It comes when its last word is written: how long others are kept waiting is the deadline's to say.
+        left = deadline - asyncio.get_running_loop().time()
+        with faults_of(self._spec.name), Patience(deadline, left) as patience:
             async with self._post(card, body, patience, stream=False) as response:
                 return await self._read_whole(response, card, patience)
 
@@ -83,7 +92,7 @@ class HttpProvider:
         self, card: ModelCard, body: Mapping[str, Any], deadline: float
     ) -> AsyncIterator[ChatChunk]:
         """The chunks of a streamed answer, and its usage if the provider tells it. Raises ProviderError."""
-        first = self._first_wait(deadline, whole=False)
+        first = _LOCAL_FIRST_SECONDS if self._spec.is_local else _SILENCE_SECONDS
         with faults_of(self._spec.name), Patience(deadline, first) as patience:
             async with self._post(card, body, patience, stream=True) as response:
                 if "json" in response.headers.get("content-type", ""):
@@ -91,7 +100,8 @@ class HttpProvider:
                     for chunk in as_chunks(await self._read_whole(response, card, patience)):
                         yield chunk
                     return
-                async with contextlib.aclosing(self._read_events(response, card, patience)) as chunks:
+                telling = Telling(self._wire.reader(self._spec.name, card), wanted_choices(body))
+                async with contextlib.aclosing(self._read_events(response, telling, patience)) as chunks:
                     async for chunk in chunks:
                         yield chunk
 
@@ -113,16 +123,6 @@ class HttpProvider:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
-
-    def _first_wait(self, deadline: float, *, whole: bool) -> float:
-        """Seconds until the first content must be there.
-
-        A whole answer only comes when its last word is written: it gets half of the time, so that
-        another candidate can still be asked.
-        """
-        first = _LOCAL_FIRST_SECONDS if self._spec.is_local else _SILENCE_SECONDS
-        half = (deadline - asyncio.get_running_loop().time()) / 2
-        return max(first, half) if whole else first
 
     def _post(
         self, card: ModelCard, body: Mapping[str, Any], patience: Patience, *, stream: bool
@@ -170,8 +170,9 @@ class HttpProvider:
             await response.aclose()
 
     async def _error_body(self, response: httpx.Response, patience: Patience) -> Any:
-        """Its JSON or text as far as it can be had; what matters, the status, is known already."""
+        """Its JSON or text as far as it can be had soon; what matters, the status, is known already."""
         text = b""
+        patience.renew(_ERROR_SECONDS)
         with contextlib.suppress(httpx.HTTPError, ValueError, OSError):
             async for piece in pieces(response, patience):
                 text += piece
@@ -208,10 +209,9 @@ class HttpProvider:
         return answer.data
 
     async def _read_events(
-        self, response: httpx.Response, card: ModelCard, patience: Patience
+        self, response: httpx.Response, telling: Telling, patience: Patience
     ) -> AsyncGenerator[ChatChunk, None]:
         name, lines = self._spec.name, EventLines()
-        telling = _Telling(self._wire.reader(name, card))
         try:
             async with contextlib.aclosing(pieces(response, patience)) as arriving:
                 async for piece in arriving:
@@ -223,12 +223,12 @@ class HttpProvider:
                 for chunk in self._told(lines, lines.finish(), telling, patience):
                     yield chunk
         except (TimeoutError, httpx.HTTPError, OSError):
-            if telling.finish is None:  # else only the usage is missing
+            if not telling.is_told:  # else only the usage is missing
                 raise
         refuse_bad_ending(name, telling.finish, said=telling.said)
 
     def _told(
-        self, lines: EventLines, payloads: Iterable[bytes], telling: _Telling, patience: Patience
+        self, lines: EventLines, payloads: Iterable[bytes], telling: Telling, patience: Patience
     ) -> Iterator[ChatChunk]:
         """What these say, up to the end of the answer. Raises ProviderError, ValueError."""
         for payload in payloads:
@@ -242,29 +242,12 @@ class HttpProvider:
                 raise from_error_object(self._spec.name, error or event.data, self._secrets)
             if (chunks := _read(telling.reader.read, event)) is None:
                 continue
-            telling.note(chunks)
-            patience.renew(_next_wait(telling.finish, thinking=telling.reader.thinking))
-            yield from chunks
+            if alive := telling.note(chunks):
+                patience.renew(_next_wait(telling))
+            yield from telling.passed_on(chunks, alive=alive)
             if telling.reader.ended:
                 telling.is_over = True
                 return
-
-
-@dataclass(slots=True)
-class _Telling:
-    """How far a streamed answer is."""
-
-    reader: EventReader
-    said: bool = False
-    finish: str | None = None
-    is_over: bool = False
-
-    def note(self, chunks: Sequence[ChatChunk]) -> None:
-        """Take note of what was said. Raises ValueError when it is not what it should be."""
-        for chunk in chunks:
-            for choice in choices_of(chunk.data):
-                self.said = self.said or has_content(choice.get("delta") or {})
-                self.finish = choice.get("finish_reason") or self.finish
 
 
 def _with_what_follows(chunks: Iterator[ChatChunk]) -> Iterator[ChatChunk]:
@@ -298,11 +281,11 @@ def _as_json(content: Mapping[str, Any]) -> bytes:
         return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
 
 
-def _next_wait(finish: str | None, *, thinking: bool) -> float:
+def _next_wait(telling: Telling) -> float:
     """Seconds that may pass until the next content."""
-    if finish is not None:
+    if telling.is_told:
         return _TAIL_SECONDS
-    return _THINKING_SECONDS if thinking else _SILENCE_SECONDS
+    return _THINKING_SECONDS if telling.reader.thinking else _SILENCE_SECONDS
 
 
 @functools.lru_cache(maxsize=512)

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import httpx
+import orjson
 
+from routing.answers import without_odd_usage
 from routing.config import ModelCard, ProviderSpec
 from routing.providers.credentials import Credentials
-from routing.providers.http_provider import HttpProvider
 from routing.providers.thinking import openai_effort
 from routing.signatures import for_reader
 from routing.types import ChatChunk
@@ -71,19 +71,13 @@ class OpenAIChat:
 
 
 class OpenAIReader:
-    """Implements `EventReader`. Chunks are passed on in the provider's own bytes."""
+    """Implements `EventReader`. Chunks pass in the provider's own bytes, unless their usage is none."""
 
     thinking = ended = False
 
     def read(self, event: ChatChunk) -> Sequence[ChatChunk]:
-        return (event,)
-
-
-class OpenAICompatibleProvider(HttpProvider):
-    """One account at one provider that speaks OpenAI's chat completions."""
-
-    def __init__(self, spec: ProviderSpec, client: httpx.AsyncClient) -> None:
-        super().__init__(spec, client, OpenAIChat())
+        data = without_odd_usage(event.data)
+        return (event if data is event.data else ChatChunk(orjson.dumps(data), data),)
 
 
 def _card(entry: Any) -> ModelCard | None:

@@ -13,7 +13,7 @@ from routing.errors import ProviderError, ProviderUnavailable, RateLimited
 from routing.experience import Experience
 from routing.exploration import explore
 from routing.fallback import Course
-from routing.health import WHOLE_ACCOUNT, Health
+from routing.health import SMOOTHING, WHOLE_ACCOUNT, Health
 from routing.policy import FLOORS, Goal, Ranking, rank
 from routing.retry_budget import RetryBudget
 from routing.slate import Slate
@@ -97,7 +97,7 @@ class Ours(Player):
         self.slate = Slate(model.candidate() for model in self.world.models)
         self.budget = RetryBudget()
         self.now = 0.0
-        self.experience = Experience(self.health, None, lambda: self.now)
+        self.experience = Experience(self.health, None, lambda: self.now, lambda spec: True)
 
     def serve(self, work: Work) -> Served:
         """As `ModelRouter` does."""
@@ -124,14 +124,15 @@ class Ours(Player):
                 return Served(model, self.now - work.at, result.cost)
             error = _error(model, result)
             pause = course.fail(candidate, error, self.now)
-            self.experience.failed(candidate.key, error, gave_up=pause is None, cooling=0.0)
+            self.experience.failed(candidate, error, gave_up=pause is None, cooling=0.0)
             self.now += pause or 0.0
         return Served(None, self.now - work.at, 0.0)
 
     def answered(self, work: Work, model: Model, result: Result, now: float) -> None:
         super().answered(work, model, result, now)
         if result.allowance_left:
-            self.health.allowed((model.name, WHOLE_ACCOUNT), *result.allowance_left)
+            left, until = result.allowance_left
+            self.health.allowed((model.name, WHOLE_ACCOUNT), now, left, until - now)
         self.experience.affinity.visited(work.thread, model.key, work.needs.prompt_tokens, now)
         for outcome in result.outcomes:
             self.experience.learning.report(model.key, work.task, outcome)
@@ -195,10 +196,16 @@ class StaticPriority(Player):
 class LatencyBased(Player):
     """By the average time of the last answers, as gateways do it; who was never asked comes first."""
 
+    times: dict[str, float] = field(default_factory=dict)
+
     def order(self, work: Work) -> Sequence[Model]:
-        records = self.health.snapshot(work.at)
         models = self.ready(self.world.models, work)
-        return sorted(models, key=lambda model: records.of(model.key).latency or 0.0)
+        return sorted(models, key=lambda model: self.times.get(model.name, 0.0))
+
+    def answered(self, work: Work, model: Model, result: Result, now: float) -> None:
+        super().answered(work, model, result, now)
+        before = self.times.get(model.name, result.seconds)
+        self.times[model.name] = before + SMOOTHING * (result.seconds - before)
 
 
 @dataclass

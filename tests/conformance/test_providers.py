@@ -15,7 +15,7 @@ from routing.config import ModelCard, ProviderSpec
 from routing.errors import ProviderError, ProviderTimeout, ProviderUnavailable, RateLimited
 from routing.providers.base import Provider
 from routing.providers.constrained import ConstrainedProvider
-from routing.providers.openai_compatible import OpenAICompatibleProvider
+from routing.providers.formats import http_provider
 from routing.transport import open_client
 from routing.types import ChatChunk
 from tests.upstream import ScriptedUpstream, Step, calls, hang, html, raw, says, status
@@ -34,7 +34,7 @@ class Make(NamedTuple):
     call: Callable[[str, Mapping[str, Any]], Step]
 
     def provider(self, base_url: str) -> Provider:
-        inner = OpenAICompatibleProvider(ProviderSpec(name="acme", base_url=base_url), open_client())
+        inner = http_provider(ProviderSpec(name="acme", base_url=base_url), open_client())
         return ConstrainedProvider(inner) if self.wraps else inner
 
 

@@ -115,6 +115,36 @@ def test_while_everything_cools_down_the_answer_is_429(tmp_path: Path) -> None:
         assert not why["ready"] and why["reason"] == "left alone for 15 min: rate limit"
 
 
+def test_an_allowance_that_is_used_up_decides_between_providers_and_is_told(tmp_path: Path) -> None:
+    empty = {"x-ratelimit-limit": "9", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "60"}
+    with (
+        ScriptedUpstream(otherwise="spent", headers=empty) as spent,
+        ScriptedUpstream(otherwise="other") as other,
+    ):
+        providers = {"spent": row(spent, quality=0.9), "other": row(other, quality=0.5)}
+        with RunningService(tmp_path, providers=providers) as service:
+            wanted = {**HI, "model_quality": "best_quality"}
+            found = [service.client.post(CHAT, json=wanted).headers["x-router-provider"] for _ in range(3)]
+            assert found == ["spent", "other", "other"]
+            shown = service.client.get("/v1/route", params={"quality": "best_quality"}).json()["candidates"]
+            assert [each["provider"] for each in shown] == ["other", "spent"] and not shown[1]["ready"]
+            assert shown[1]["reason"].endswith(" s: its allowance is used up")
+            alone = service.client.post(CHAT, json={**HI, "provider": "spent", "model": "m1"})
+            assert alone.headers["x-router-provider"] == "spent", "nobody else can be asked"
+
+
+def test_a_name_that_means_nothing_does_not_take_its_provider_down(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(otherwise=status(404, "no such model")) as upstream,
+        RunningService(tmp_path, upstream) as service,
+    ):
+        for model, is_up in (("typo", True), ("m1", False)):
+            assert service.client.post(CHAT, json={**HI, "provider": "up1", "model": model}).is_error
+            assert service.client.get("/health").json()["providers"] == {"up1": is_up}
+            (account,) = service.client.get("/api/providers/up1").json()["accounts"]
+            assert (account["rests"] is None) == is_up
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [

@@ -13,7 +13,7 @@ import pytest
 
 from tests.databases import Place
 from tests.service import MODEL, RunningService, provider_row, wait_until
-from tests.upstream import ScriptedUpstream, ScriptItem, calls, cut_after, raw, says, status, wait
+from tests.upstream import ScriptedUpstream, ScriptItem, calls, cut_after, hang, raw, says, status, wait
 
 HI = {"messages": [{"role": "user", "content": "hi"}]}
 CHAT = "/v1/chat/completions"
@@ -207,6 +207,27 @@ def test_a_budget_is_each_principals_own_and_says_when_it_is_renewed(tmp_path: P
         assert running.client.post(CHAT, json=body).status_code == 200
 
 
+def test_what_a_budget_refuses_uses_up_no_limit_of_the_account(tmp_path: Path) -> None:
+    with ScriptedUpstream(["ok"]) as upstream:
+        row = provider_row(upstream, models=[PRICED], tier="paid", limits={"requests_per_day": 2})
+        with RunningService(tmp_path, providers={"up1": row}, budgets={"per_day_usd": 0.005}) as running:
+            for _ in range(3):
+                refused = running.client.post(CHAT, json={**HI, "max_tokens": 900})
+                assert refused.json()["error"]["code"] == "budget_exceeded"
+            assert running.client.post(CHAT, json={**HI, "max_tokens": 10}).status_code == 200
+        assert len(upstream.requests) == 1
+
+
+def test_a_provider_that_hangs_is_a_timeout_and_costs_nothing(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream([hang()]) as upstream,
+        service(tmp_path, upstream, router={"timeout": 0.3}) as running,
+    ):
+        assert running.client.post(CHAT, json=HI).status_code == 504
+        total = used(running)["total"]
+        assert (total["prompt_tokens"], total["cost_usd"], total["estimated_calls"]) == (0, 0.0, 0)
+
+
 def test_a_stream_ends_when_the_budget_is_used_up(tmp_path: Path, place: Place) -> None:
     text = " ".join(["word"] * 4000)
     model = {**PRICED, "max_output": 8000}
@@ -307,6 +328,20 @@ def test_an_answer_that_cannot_differ_is_given_again(tmp_path: Path, place: Plac
         for other in others:
             assert "x-router-cache" not in running.client.post(CHAT, json=other).headers
         assert len(upstream.requests) == 4
+
+
+def test_an_answer_that_is_given_again_says_the_same_of_itself(tmp_path: Path) -> None:
+    with ScriptedUpstream(["first"]) as upstream:
+        row = provider_row(upstream, accounts={"work": {"api_key": "sk-0123456789"}})
+        del row["api_key"]
+        with RunningService(tmp_path, providers={"up1": row}, cache={"enabled": True}) as running:
+            body = {**HI, "temperature": 0, "odd_field": 1}
+            first = running.client.post(CHAT, json=body)
+            again = running.client.post(CHAT, json=body)
+    assert first.headers["x-router-account"] == "work" and first.headers["x-router-dropped"] == "odd_field"
+    told = {name: value for name, value in again.headers.items() if name.startswith("x-router-")}
+    assert told.pop("x-router-cache") == "hit"
+    assert told == {name: value for name, value in first.headers.items() if name.startswith("x-router-")}
 
 
 @pytest.mark.parametrize(

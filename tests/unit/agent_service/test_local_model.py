@@ -30,7 +30,8 @@ from agent_service.local_model.weights import (
 from routing.config import ProviderSpec
 from routing.errors import ProviderUnavailable, RateLimited
 from routing.providers.base import Provider
-from routing.providers.openai_compatible import OpenAICompatibleProvider
+from routing.providers.http_provider import HttpProvider
+from routing.providers.openai_compatible import OpenAIChat
 from routing.transport import open_client
 
 CONTENT = bytes(range(256)) * 4096
@@ -213,13 +214,13 @@ def unmade(spec: ProviderSpec) -> Provider:
     raise AssertionError("the engine never starts here")
 
 
-class SlowProvider(OpenAICompatibleProvider):
+class SlowProvider(HttpProvider):
     """Answers after a while, and notes how many it answers at once and until when it may."""
 
     at_once = most_at_once = 0
 
     def __init__(self, spec: ProviderSpec, seconds: float) -> None:
-        super().__init__(spec, open_client())
+        super().__init__(spec, open_client(), OpenAIChat())
         self._seconds = seconds
 
     async def complete(self, card: Any, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def test_a_rate_limit_goes_on_after_a_restart_and_ends_in_time(place: Place) -> 
         first = Process(database, NOON)
         async with first.keeper:
             first.health.limited(KEY, first.now, LONGEST_LIMIT)
-            first.health.allowed(KEY, 0.25, until=first.now + 7200)
+            first.health.allowed(KEY, first.now, 0.25, 7200)
         second = Process(database, NOON + 600)
         async with second.keeper:
             assert second.seconds() == pytest.approx(LONGEST_LIMIT - 600)
@@ -152,7 +152,7 @@ def test_an_account_that_comes_later_goes_on_from_how_it_stood(tmp_path: Path) -
             first.health.limited(KEY, 0, 3000)
         second = Process(database, NOON, memory("b"))
         async with second.keeper:
-            await second.pool.swap([work(), memory("b")])
+            await second.pool.swap([work(), memory("b")]).finish()
             await second.keeper.save()
             assert second.seconds() == pytest.approx(3000)
 
@@ -236,7 +236,7 @@ def test_a_cap_that_is_used_up_is_known_at_the_start(tmp_path: Path, cap: float)
             block = second.health.snapshot(0).block(KEY)
             assert block is not None and block.cause == "cap" and "a/work is used up" in block.words
             assert second.health.snapshot(0).block(KEY, is_free=True) is None
-            await second.pool.swap([work(cap_usd_per_day=9)])
+            await second.pool.swap([work(cap_usd_per_day=9)]).finish()
             await second.keeper.look_at_caps()
             assert second.seconds() is None
 

@@ -199,14 +199,15 @@ def test_an_abandoned_thread_can_be_deleted(place: Place) -> None:
 def test_another_process_asks_the_holder_to_stop(place: Place) -> None:
     async def scenario(stores: Stores) -> None:
         run = await begin(stores)
-        await stores.threads.request_cancel("somebody else", "t")
+        await stores.threads.request_cancel("somebody else", "t", run.run_id)
         assert await renew(stores, run) == {"t": Held(run.fence, False)}
-        command = [sys.executable, "-c", CANCEL, stores.database.dialect, str(place)]
+        command = [sys.executable, "-c", CANCEL, stores.database.dialect, str(place), run.run_id]
         subprocess.run(command, check=True)  # noqa: ASYNC221 - nothing else goes on here
         assert await renew(stores, run) == {"t": Held(run.fence, True)}
         await stores.runs.settle(run, b"{}", "idle")
-        await stores.threads.request_cancel("p", "t")  # too late: it would stop the next run
+        await stores.threads.request_cancel("p", "t", run.run_id)  # too late: it would stop the next run
         again = await begin(stores, "r2")
+        await stores.threads.request_cancel("p", "t", run.run_id)
         assert await renew(stores, again) == {"t": Held(again.fence, False)}
 
     with_stores(place, scenario)
@@ -218,9 +219,9 @@ from pathlib import Path
 from checkpoints.opening import open_database
 from checkpoints.stores import Stores
 
-async def main(kind, where):
+async def main(kind, where, run_id):
     async with open_database(Path(where) if kind == "sqlite" else where) as database:
-        await Stores.on(database).threads.request_cancel("p", "t")
+        await Stores.on(database).threads.request_cancel("p", "t", run_id)
 
 asyncio.run(main(*sys.argv[1:]))
 """

@@ -150,8 +150,9 @@ class Room:
 
 
 def room(*providers: Memory, config: RoutingConfig | None = None) -> Room:
-    clock, health, config = Clock(), Health(), config or RoutingConfig()
+    clock, config = Clock(), config or RoutingConfig()
     pool = ProviderPool(providers, clock=clock)
+    health = Health(known=pool.known)
     router = ModelRouter(
         pool,
         config=config,

@@ -14,10 +14,11 @@ from routing.errors import (
     ProviderUnavailable,
     ProviderUnreachable,
     RateLimited,
+    StreamCut,
 )
 from routing.types import Payer
 from routing.usage import BudgetExceeded
-from tests.unit.routing.room import Memory, Room, Step, ask, memory, rated, room
+from tests.unit.routing.room import Cut, Memory, Raw, Room, Step, ask, memory, rated, room
 
 MODEL = ModelCard(id="m", quality=0.9, input_price=1.0, output_price=4.0)
 SPENT, BAD_KEY = KeyRefused("a", "a answered 402", 402), KeyRefused("a", "a answered 401", 401)
@@ -58,9 +59,9 @@ def test_who_has_the_most_left_is_asked_and_it_is_shared_where_nobody_tells() ->
     first, second = account("default"), account("work")
     at = room(first, second)
     assert [answered(at) for _ in range(4)].count("work") == 2
-    at.health.allowed(("a", "m"), 0.2, until=at.clock() + 60)
+    at.health.allowed(("a", "m"), at.clock(), 0.2, 60)
     assert {answered(at) for _ in range(3)} == {"work"}
-    at.health.allowed(("a:work", "m"), 0.1, until=at.clock() + 60)
+    at.health.allowed(("a:work", "m"), at.clock(), 0.1, 60)
     assert answered(at) == "default"
 
 
@@ -70,7 +71,7 @@ def test_a_conversation_stays_where_its_prompt_is_cached_while_something_is_left
     stays = answered(at, body=long)
     assert {answered(at, body=long) for _ in range(3)} == {stays}
     key = ("a", "m") if stays == "default" else ("a:work", "m")
-    at.health.allowed(key, 0.0, until=at.clock() + 60)
+    at.health.allowed(key, at.clock(), 0.0, 60)
     assert answered(at, body=long) != stays
 
 
@@ -197,6 +198,24 @@ def test_calls_at_once_are_counted_until_their_streams_end() -> None:
         again = await at.router.complete(ask())
         assert again.decision.account == streams[0].decision.account
         await streams[1].aclose()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("ending", ["cut", "left"])
+def test_what_an_answer_took_counts_however_it_ends(ending: str) -> None:
+    step = Cut(DOWN) if ending == "cut" else Raw(({"choices": [{"delta": {"content": "long " * 200}}]},) * 3)
+    at = room(account("default", step))
+    at.health.limit({"a": RateLimits(tokens_per_day=20)})
+
+    async def scenario() -> None:
+        stream = await at.router.stream(ask())
+        if ending == "cut":
+            with pytest.raises(StreamCut):
+                assert not [chunk async for chunk in stream]
+        await stream.aclose()
+        with pytest.raises(RateLimited, match="20 tokens a day are used up"):
+            await at.router.stream(ask())
 
     asyncio.run(scenario())
 

@@ -50,6 +50,10 @@ def left(**headers: str) -> tuple[float, float] | None:
             (0.5, 33011.382867),
         ),
         ({**OPENAI, "x-ratelimit-reset-tokens": "soon"}, (0.9999, 8.64)),
+        (
+            {**OPENAI, "x-ratelimit-remaining-tokens": "0", "x-ratelimit-remaining-requests": "0"},
+            (0.0, 360.0),
+        ),
         ({"x-ratelimit-remaining": "3"}, None),
         ({"x-ratelimit-limit": "0", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "1"}, None),
         ({"x-ratelimit-limit": "9", "x-ratelimit-remaining": "1", "x-ratelimit-reset": "-5"}, None),

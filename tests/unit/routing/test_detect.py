@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from routing.catalogue import known_providers
 from routing.config import ProviderSpec
 from routing.detect import LocalPorts, detect_local
 from routing.transport import open_client
@@ -22,7 +23,9 @@ def detect(
         async with open_client() as client:
             return await detect_local(client, own_port=own_port, environ_ollama_host=ollama_host, ports=ports)
 
-    return asyncio.run(scenario())
+    found = asyncio.run(scenario())
+    assert {spec.name for spec in found} <= known_providers().keys(), "the catalogue has each by its name"
+    return found
 
 
 def abilities(spec: ProviderSpec) -> list[tuple[str, str | None, int | None]]:
@@ -143,7 +146,7 @@ def test_the_environment_may_move_ollama_but_not_off_this_machine(host: str, see
 def test_lm_studio_old_and_new(pages: dict[str, Any]) -> None:
     with ScriptedUpstream(pages=pages) as server:
         (found,) = detect(NOWHERE._replace(lm_studio=server.port))
-    assert found.name == "lmstudio"
+    assert found.name == "lm_studio"
     assert abilities(found)[0] == ("big-32b", "native", 8192)
     assert [card.tool_calling for card in found.models] == ["native", "constrained"]
 
@@ -161,7 +164,7 @@ def test_llama_cpp(by: str) -> None:
     }
     with ScriptedUpstream(models=models, pages=pages, headers=headers) as server:
         (found,) = detect(NOWHERE._replace(llama_cpp=server.port))
-    assert found.name == "llamacpp"
+    assert found.name == "llama_cpp"
     assert abilities(found) == [("coder.gguf", "native", 8192)]
 
 

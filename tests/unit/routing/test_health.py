@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import pytest
 
+from routing.config import RateLimits
 from routing.health import (
     FAULTS_BEFORE_COOLING,
     FAULTS_FADE,
     FIRST_COOLING,
+    FORESEEN,
     LONGEST_LIMIT,
     PACE_FADES,
     PARKED,
+    PASSING,
     PREFILL_SPEED,
     USE_FADES,
     WHOLE_ACCOUNT,
+    Block,
     Health,
 )
+from routing.records import MOST_STRANGERS
 from routing.retry_budget import RetryBudget
+from routing.standing import Standing
 
 KEY = ("p", "m")
 
@@ -39,7 +45,7 @@ def test_averages_follow_the_newest() -> None:
     health.measured(KEY, 0, ttft=1.0, latency=2.0, tokens=100)
     health.measured(KEY, 0, ttft=2.0, latency=4.0, tokens=100)
     vitals = health.snapshot(0).of(KEY)
-    assert vitals.ttft == pytest.approx(1.2) and vitals.latency == pytest.approx(2.4)
+    assert vitals.ttft == pytest.approx(1.2)
     assert vitals.speed == pytest.approx(90.0)
 
 
@@ -90,19 +96,64 @@ def test_failures_are_forgiven_in_time() -> None:
 def test_use_counts_what_was_sent_and_what_came_lately() -> None:
     health = Health()
     health.used(KEY, 0, 1000)
-    health.measured(KEY, USE_FADES, latency=1.0, tokens=100)
+    health.ended(KEY, USE_FADES, 100)
     vitals = health.snapshot(0).of(KEY)
     assert vitals.load(USE_FADES) == pytest.approx(600) and vitals.load(2 * USE_FADES) == pytest.approx(300)
 
 
+def test_a_request_that_did_not_go_out_is_given_back_to_the_time_it_was_counted_in() -> None:
+    health, limits = Health(), RateLimits(requests_per_minute=2, requests_per_day=3, concurrent=2)
+    health.limit({"p": limits})
+    health.used(KEY, 59, 100)
+    health.used(KEY, 59, 100)
+    assert health.claim(KEY, 59) == "closed"
+    health.withdrawn(KEY, 59, 100)
+    assert health.claim(KEY, 59) == "open"
+    assert health.snapshot(59).of(KEY).load(59) == 100
+    health.used(KEY, 60, 100)
+    health.withdrawn(KEY, 59, 100)  # of the minute before
+    health.used(KEY, 60, 100)
+    health.ended(KEY, 61, 0)
+    assert health.claim(KEY, 61) == "closed"
+    assert health.claim(KEY, 120) == "open"
+
+
 def test_the_scarcer_allowance_counts_until_it_is_full_again() -> None:
     health = Health()
-    health.allowed(KEY, 0.9, until=100)
-    health.allowed(("p", WHOLE_ACCOUNT), 0.2, until=50)
+    health.allowed(KEY, 0, 0.9, 100)
+    health.allowed(("p", WHOLE_ACCOUNT), 0, 0.2, 50)
     assert [health.snapshot(now).left(KEY) for now in (0, 60, 100)] == [0.2, 0.9, None]
     assert health.snapshot(0).left(("p", "other")) == 0.2
     health.forget({"p"})
     assert health.snapshot(0).left(KEY) is None
+
+
+def test_an_allowance_that_is_used_up_is_a_reason_to_leave_alone_for_an_hour_at_most() -> None:
+    health = Health()
+    health.allowed(KEY, 0, 0.0, 60)
+    assert health.snapshot(0).block(KEY) == Block(60, "allowance")
+    assert KEY in health.snapshot(0).troubled
+    assert health.snapshot(0).block(("p", "other")) is None
+    assert health.snapshot(60).block(KEY) is None
+    health.allowed(("p", WHOLE_ACCOUNT), 100, 0.0, 86_400)
+    assert health.snapshot(100).block(("p", "other")) == Block(LONGEST_LIMIT, "allowance")
+    health.allowed(("p", WHOLE_ACCOUNT), 200, 0.01, 86_400)
+    assert health.snapshot(200).block(("p", "other")) is None
+    assert ("p", WHOLE_ACCOUNT) not in health.snapshot(200).troubled
+
+
+def test_an_answer_to_an_older_request_does_not_end_the_rest_that_the_provider_wants() -> None:
+    health = Health()
+    health.faulted(KEY, 0)
+    health.limited(KEY, 0, 60)
+    health.answered(KEY, 1)
+    assert health.snapshot(1).block(KEY) == Block(59, "rate limit")
+    assert health.snapshot(1).of(KEY).attempts == 0
+    health.answered(KEY, 60)
+    assert health.snapshot(60).of(KEY).cause is None
+    trip(health, 60)
+    health.answered(KEY, 61)
+    assert health.snapshot(61).block(KEY) is None, "who failed and answers is well"
 
 
 def test_repeated_failure_cools_longer_each_time() -> None:
@@ -131,6 +182,64 @@ def test_after_the_rest_one_request_at_a_time_probes() -> None:
     assert health.claim(KEY, 999) == "open"
 
 
+def test_who_is_left_alone_now_is_not_asked_whatever_was_planned() -> None:
+    health = Health()
+    assert health.claim(KEY, 0) == "open"
+    health.limited(KEY, 0, 60)
+    assert health.claim(KEY, 0) == "closed"
+    assert health.claim(KEY, 0, despite=FORESEEN) == "closed"
+    assert health.claim(KEY, 0, despite=PASSING) == "open"
+    assert health.claim(KEY, 60) == "open"
+    health.allowed(KEY, 60, 0.0, 60)
+    assert health.claim(KEY, 60) == "closed" and health.claim(KEY, 60, despite=FORESEEN) == "open"
+    health.refused(KEY, 60, "bad key", whole_account=True)
+    for place in (KEY, ("p", "other")):
+        assert health.claim(place, 60, despite=PASSING) == "closed"
+    health.proven("p")
+    health.capped("p", 60, 60, "used up")
+    assert health.claim(("p", "other"), 60) == "closed"
+    assert health.claim(("p", "other"), 60, is_free=True) == "open"
+
+
+def test_who_failed_is_tried_in_its_rest_only_by_one_and_by_who_has_no_other() -> None:
+    health = Health()
+    trip(health)
+    assert health.claim(KEY, 0) == "closed"
+    assert [health.claim(KEY, 0, despite=FORESEEN) for _ in range(2)] == ["probe", "closed"]
+
+
+def test_names_that_mean_nothing_are_forgotten_before_models() -> None:
+    known = {f"model-{n}" for n in range(2 * MOST_STRANGERS)}
+    health = Health(known=lambda account_id: known if account_id == "p" else ())
+    health.refused(KEY, 0, "bad key", whole_account=True)
+    for model in known:
+        health.refused(("p", model), 0, "gone", whole_account=False)
+    for n in range(20 * MOST_STRANGERS):
+        health.used(("p", f"junk-{n}"), 0, 10)
+        health.allowed(("p", f"junk-{n}"), 0, 0.0, 60)
+        health.refused(("p", f"junk-{n}"), 0, "no such model", whole_account=False)
+        health.ended(("p", f"junk-{n}"), 0, 0)
+        health.used(("q", "in use"), 0, 10)
+    snapshot = health.snapshot(0)
+    assert {("p", model) for model in (*known, WHOLE_ACCOUNT)} < snapshot.records.keys()
+    assert ("q", "in use") in snapshot.records and ("p", f"junk-{n}") in snapshot.troubled
+    most = len(known) + 2 * MOST_STRANGERS + 2
+    assert max(len(each) for each in (snapshot.records, snapshot.allowances, snapshot.troubled)) <= most
+
+
+def test_what_is_remembered_of_an_account_can_be_read_back_however_much_there_is() -> None:
+    models = {f"model-{n}" for n in range(2500)}
+    health = Health(known=lambda account_id: models)
+    health.refused(KEY, 0, "bad key", whole_account=True, until_changed=True)
+    for model in models:
+        health.allowed(("p", model), 0, 0.5, 60)
+        health.refused(("p", model), 0, "gone", whole_account=False)
+    again = Health()
+    again.resume("p", Standing.from_data(health.standing("p", health.snapshot(0)).as_data()), 0)
+    block = again.snapshot(0).block(("p", "any"))
+    assert block and block.cause == "disabled"
+
+
 def test_limits_end_and_are_capped() -> None:
     health = Health()
     health.limited(KEY, 0, 86_400)
@@ -143,13 +252,15 @@ def test_a_refused_model_is_parked_alone_a_refused_key_whole() -> None:
     health = Health()
     health.refused(KEY, 0, "no such model", whole_account=False)
     assert health.snapshot(0).block(("p", "other")) is None
-    assert not health.snapshot(0).is_up("p")  # all we know of it is down
+    assert not health.snapshot(0).is_up("p", ["m"]) and health.snapshot(0).is_up("p", ["m", "other"])
+    assert health.snapshot(0).is_up("p", [])  # there may be others
     health.refused(KEY, 0, "bad key", whole_account=True)
     block = health.snapshot(1).block(("p", "other"))
     assert block and block.words == "bad key" and block.seconds == PARKED - 1
-    assert not health.snapshot(1).is_up("p") and health.snapshot(1).is_up("q")
+    for known in ([], ["other"]):
+        assert not health.snapshot(1).is_up("p", known) and health.snapshot(1).is_up("q", known)
     health.forget({"p"})
-    assert health.snapshot(1).is_up("p")
+    assert health.snapshot(1).is_up("p", ["m"])
 
 
 def test_budget_never_under_ten() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from routing.health import Key
 from routing.learning import (
     LONG_CONTEXT,
     MEMORY,
@@ -18,7 +20,6 @@ from routing.learning import (
     Evidence,
     Learning,
     Lesson,
-    MemoryLearningStore,
     Outcome,
     as_data,
     from_data,
@@ -146,9 +147,22 @@ def test_the_longest_untouched_are_forgotten_first() -> None:
     assert ("p", "0") in evidence and ("p", "1") not in evidence
 
 
+class Shelf:
+    """Keeps lessons as long as the test runs."""
+
+    def __init__(self) -> None:
+        self._lessons: dict[Key, Lesson] = {}
+
+    async def load(self) -> Iterable[Lesson]:
+        return tuple(self._lessons.values())
+
+    async def save(self, lessons: Iterable[Lesson]) -> None:
+        self._lessons.update({(each.provider, each.model): each for each in lessons})
+
+
 def test_a_router_learns_forgets_nothing_and_goes_on() -> None:
     async def scenario() -> None:
-        store = MemoryLearningStore()
+        store = Shelf()
         a, b = rated("a", 0.9), rated("b", 0.85)
         at = room(a, b)
         decision = (await at.router.complete(ask())).decision
@@ -168,7 +182,7 @@ def test_a_router_learns_forgets_nothing_and_goes_on() -> None:
 
 def test_measured_times_survive_as_long_as_the_provider_is_the_same() -> None:
     async def scenario() -> None:
-        store = MemoryLearningStore()
+        store = Shelf()
         await store.save([Lesson("a", "m", ttft=0.5, speed=80.0)])
         at = room()
         await at.router.recall(store)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from routing.candidate import Candidate
 from routing.config import ModelCard, ProviderSpec, RoutingConfig
-from routing.errors import ProviderUnavailable, RateLimited, StreamCut
+from routing.errors import ProviderTimeout, ProviderUnavailable, RateLimited, StreamCut
 from routing.meter import STRETCH, TEMPLATE_TOKENS, UNNAMED_ANSWER, Meter, MeteredCall
 from routing.needs import Needs
 from routing.pool import ProviderPool
@@ -69,7 +69,8 @@ def chunks(provider: Memory, notes: Notes, card: ModelCard = PRICED, **body: Any
     async def scenario() -> None:
         nonlocal count
         call = metered(provider, notes, {"messages": [], **body}, card)
-        async for _ in call.stream(card, body, asyncio.get_running_loop().time() + 5):
+        until = asyncio.get_running_loop().time() + 5
+        async for _ in call.stream(card, body, until, until):
             count += 1
 
     asyncio.run(scenario())
@@ -130,12 +131,31 @@ def test_a_call_that_nobody_waits_for_is_told() -> None:
     assert (told.outcome, told.estimated) == ("abandoned", True)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_call_that_does_not_begin_in_time_is_a_timeout_and_costs_nothing(streamed: bool) -> None:
+    notes = Notes()
+
+    async def scenario() -> None:
+        call = metered(memory("acme", HANG), notes, {"messages": []})
+        now = asyncio.get_running_loop().time()
+        if streamed:
+            await anext(call.stream(PRICED, {}, now + 30, now + 0.05))
+        else:
+            await call.complete(PRICED, {}, now + 0.05)
+
+    with pytest.raises(ProviderTimeout):
+        asyncio.run(scenario())
+    [told] = notes.calls
+    assert (told.outcome, told.tokens, told.charged_usd) == ("timeout", Tokens(), 0.0)
+
+
 def test_a_stream_that_is_left_is_told_and_closed() -> None:
     notes, provider = Notes(), memory("acme", "hello")
 
     async def scenario() -> None:
         call = metered(provider, notes, {"messages": []})
-        stream = call.stream(PRICED, {}, asyncio.get_running_loop().time() + 5)
+        until = asyncio.get_running_loop().time() + 5
+        stream = call.stream(PRICED, {}, until, until)
         await anext(stream)
         await anext(stream)
         await stream.aclose()
@@ -167,6 +187,22 @@ def test_a_reservation_that_is_refused_is_no_call() -> None:
     with pytest.raises(BudgetExceeded):
         whole(provider, notes)
     assert (notes.calls, provider.asked) == ([], [])
+
+
+def test_without_a_payer_nobody_is_told_and_the_tokens_are_counted_all_the_same() -> None:
+    notes, provider = Notes(most=0.0), memory("acme", long_stream(2))
+
+    async def scenario() -> MeteredCall:
+        call = Meter(notes, notes).over(provider, Candidate(provider.spec, PRICED), None, "chat", Needs())
+        until = asyncio.get_running_loop().time() + 5
+        assert not call.asked
+        assert len([chunk async for chunk in call.stream(PRICED, {}, until, until)]) == 3
+        return call
+
+    call = asyncio.run(scenario())
+    assert (call.asked, call.tokens, call.told_tokens) == (True, Tokens(0, 128), None)
+    assert call.usage == {"prompt_tokens": 0, "completion_tokens": 128, "total_tokens": 128}
+    assert (notes.calls, notes.held) == ([], [])
 
 
 def test_what_is_free_needs_no_money() -> None:
@@ -201,8 +237,22 @@ def test_a_stream_reserves_more_as_it_grows_and_stops_when_there_is_no_more() ->
 
 
 def test_a_stream_with_a_limit_of_its_own_is_not_stopped_within_it() -> None:
+    """Long words: 960 tokens are the fewest they can be, although the cautious estimate is 2,560."""
+    notes = Notes(most=0.01)
+    assert chunks(memory("acme", long_stream(40)), notes, max_tokens=960) == 41
+    assert len(notes.held) == 1
+
+
+def test_a_stream_that_does_not_keep_to_its_limit_is_stopped_where_the_budget_ends() -> None:
     notes = Notes(most=0.001)
-    assert chunks(memory("acme", long_stream(40)), notes, max_tokens=50) == 41
+    with pytest.raises(BudgetExceeded):
+        chunks(memory("acme", long_stream(400)), notes, max_tokens=50)
+    [call] = notes.calls
+    assert (call.outcome, call.estimated) == ("over_budget", True)
+    assert 50 < call.tokens.completion < 200
+    rich = Notes()
+    assert chunks(memory("acme", long_stream(40)), rich, max_tokens=50) == 41
+    assert len(rich.held) > 1
 
 
 def routed(notes: Notes, *providers: Memory, streamed: bool = False) -> Callable[[], Awaitable[str]]:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiohttp import web
 from pydantic import SecretStr
 
 from routing.config import ModelCard, ProviderSpec
@@ -22,7 +25,8 @@ from routing.errors import (
     RequestRejected,
 )
 from routing.providers import http_provider
-from routing.providers.openai_compatible import OpenAICompatibleProvider
+from routing.providers.http_provider import HttpProvider
+from routing.providers.openai_compatible import OpenAIChat
 from routing.transport import open_client
 from routing.types import ChatChunk
 from tests.upstream import (
@@ -33,6 +37,7 @@ from tests.upstream import (
     cut_after,
     drip,
     empty,
+    endless_refusal,
     error_in_200,
     flood,
     gzip_bomb,
@@ -43,19 +48,21 @@ from tests.upstream import (
     says,
     status,
     unfinished,
+    wait,
 )
 
 CARD = ModelCard(id="m")
 BODY = {"messages": [{"role": "user", "content": "hello"}]}
 KEY = "sk-test-0123456789"
+EMPTY_DELTA = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}'
 
-Ask = Callable[[OpenAICompatibleProvider], Awaitable[Any]]
+Ask = Callable[[HttpProvider], Awaitable[Any]]
 
 
 @asynccontextmanager
-async def provider_at(base_url: str, **fields: Any) -> AsyncIterator[OpenAICompatibleProvider]:
+async def provider_at(base_url: str, **fields: Any) -> AsyncIterator[HttpProvider]:
     spec = ProviderSpec(name="acme", base_url=base_url, api_key=SecretStr(KEY), **fields)
-    provider = OpenAICompatibleProvider(spec, open_client())
+    provider = HttpProvider(spec, open_client(), OpenAIChat())
     try:
         yield provider
     finally:
@@ -66,11 +73,11 @@ def soon(seconds: float = 5.0) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-async def whole(provider: OpenAICompatibleProvider, seconds: float = 5.0) -> dict[str, Any]:
+async def whole(provider: HttpProvider, seconds: float = 5.0) -> dict[str, Any]:
     return await provider.complete(CARD, BODY, soon(seconds))
 
 
-async def streamed(provider: OpenAICompatibleProvider, seconds: float = 5.0) -> list[ChatChunk]:
+async def streamed(provider: HttpProvider, seconds: float = 5.0) -> list[ChatChunk]:
     return [chunk async for chunk in provider.stream(CARD, BODY, soon(seconds))]
 
 
@@ -119,7 +126,7 @@ def test_usage_is_not_asked_of_providers_that_do_not_know_how() -> None:
 
 
 def test_fields_a_provider_does_not_take_stay_out() -> None:
-    async def question(provider: OpenAICompatibleProvider) -> dict[str, Any]:
+    async def question(provider: HttpProvider) -> dict[str, Any]:
         return await provider.complete(CARD, {**BODY, "seed": 1, "top_p": 0.5}, soon())
 
     with ScriptedUpstream(["x"]) as upstream:
@@ -138,6 +145,30 @@ def test_arguments_of_tool_calls_pass_byte_exact(question: Ask) -> None:
         pieces = [call for chunk in answer for call in chunk.delta.get("tool_calls") or ()]
         got = "".join(call["function"]["arguments"] for call in pieces)
     assert got == written
+
+
+ODD_MESSAGES: list[dict[str, Any]] = [
+    {"tool_calls": 5},
+    {"tool_calls": [5]},
+    {"tool_calls": {"a": 1}},
+    {"tool_calls": [{"function": "f"}]},
+    {"content": 5},
+    {"content": {"text": "hi"}},
+]
+
+
+def misshapen(message: dict[str, Any], **fields: Any) -> Step:
+    """An answer of which this is the message, whole or after a first word."""
+
+    async def serve(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if not body.get("stream"):
+            told = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], **fields}
+            return web.json_response(told)
+        ending = {"choices": [{"index": 0, "delta": message, "finish_reason": "stop"}], **fields}
+        text = choice(0, "") + f"data: {json.dumps(ending)}\n\ndata: [DONE]\n\n"
+        return web.Response(text=text, content_type="text/event-stream")
+
+    return Step(serve)
 
 
 @pytest.mark.parametrize("question", [whole, streamed])
@@ -173,6 +204,7 @@ def test_arguments_of_tool_calls_pass_byte_exact(question: Ask) -> None:
         (raw(b'{"choices": [5]}'), ProviderUnavailable),
         (raw(b'{"choices": [{"message": "x"}]}'), ProviderUnavailable),
         (raw(b"[" * 100_000), ProviderUnavailable),
+        *((misshapen(message), ProviderUnavailable) for message in ODD_MESSAGES),
     ],
 )
 def test_faults_become_errors_that_say_what_to_do(
@@ -182,6 +214,14 @@ def test_faults_become_errors_that_say_what_to_do(
         answers(step, question)
     assert type(raised.value) is error
     assert raised.value.provider == "acme"
+
+
+def test_a_usage_that_is_none_is_left_out() -> None:
+    for odd in (["n/a"], "none", 5):
+        assert "usage" not in answers(misshapen({"content": "hi"}, usage=odd), whole)
+        chunks = answers(misshapen({"content": "hi"}, usage=odd), streamed)
+        assert text_of(chunks) == "hi"
+        assert all("usage" not in chunk.data and b"usage" not in chunk.raw for chunk in chunks)
 
 
 def test_a_length_limit_without_text_is_an_answer() -> None:
@@ -203,10 +243,55 @@ def test_a_stream_that_ends_in_good_order_without_a_finish_reason_is_broken() ->
         answers(unfinished(), streamed)
 
 
+@pytest.mark.parametrize("finished", [1, 2])
+@pytest.mark.parametrize("ending", ["", "data: [DONE]\n\n", "cut"])
+def test_of_several_choices_each_must_be_whole(finished: int, ending: str) -> None:
+    said = [choice(0, "whole"), choice(1, "half an ans"), *(choice(each, finish="stop") for each in (0, 1))]
+    text = "".join(said[: 2 + finished]).encode()
+    step = severed(text) if ending == "cut" else raw(text + ending.encode(), content_type="text/event-stream")
+    if finished == 2:
+        assert len(answers(step, several)) == 4
+    else:
+        with pytest.raises(ProviderUnavailable):
+            answers(step, several)
+
+
+def test_a_choice_that_was_not_heard_of_yet_is_waited_for() -> None:
+    text = choice(0, "whole") + choice(0, finish="stop")
+    with pytest.raises(ProviderUnavailable):
+        answers(severed(text.encode()), several)
+    # Who gives one answer only, and says so, has not broken it off.
+    assert len(answers(raw(text.encode(), content_type="text/event-stream"), several)) == 2
+
+
+def choice(index: int, text: str | None = None, finish: str | None = None) -> str:
+    """An event of one choice."""
+    told = {"index": index, "delta": {"content": text} if text else {}, "finish_reason": finish}
+    return f"data: {json.dumps({'choices': [told]})}\n\n"
+
+
+async def several(provider: HttpProvider) -> list[ChatChunk]:
+    return [chunk async for chunk in provider.stream(CARD, {**BODY, "n": 2}, soon())]
+
+
+def severed(text: bytes) -> Step:
+    """A stream whose connection dies after these bytes."""
+
+    async def serve(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Content-Length": "9999"})
+        await response.prepare(request)
+        await response.write(text)
+        assert request.transport is not None
+        request.transport.close()  # what was written leaves before
+        return response
+
+    return Step(serve)
+
+
 def test_chunks_before_a_cut_are_handed_out() -> None:
     got: list[str] = []
 
-    async def question(provider: OpenAICompatibleProvider) -> None:
+    async def question(provider: HttpProvider) -> None:
         async for chunk in provider.stream(CARD, BODY, soon()):
             got.append(chunk.delta.get("content") or "")
 
@@ -250,7 +335,7 @@ def test_a_lone_surrogate_in_an_answer_is_replaced() -> None:
 
 
 def test_a_request_with_a_lone_surrogate_is_rejected_before_it_is_sent() -> None:
-    async def question(provider: OpenAICompatibleProvider) -> dict[str, Any]:
+    async def question(provider: HttpProvider) -> dict[str, Any]:
         body = {"messages": [{"role": "user", "content": "a\ud800b"}]}
         return await provider.complete(CARD, body, soon())
 
@@ -268,7 +353,7 @@ def test_the_deadline_ends_every_wait(step: Step, question: Callable[..., Awaita
     assert time.monotonic() - began < 2
 
 
-@pytest.mark.parametrize("step", [hang(), drip()])
+@pytest.mark.parametrize("step", [hang(), drip(), drip(saying=EMPTY_DELTA)])
 def test_comments_and_blanks_are_no_sign_of_life(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_provider, "_SILENCE_SECONDS", 0.2)
     began = time.monotonic()
@@ -277,10 +362,29 @@ def test_comments_and_blanks_are_no_sign_of_life(step: Step, monkeypatch: pytest
     assert time.monotonic() - began < 3
 
 
+def test_a_whole_answer_may_take_all_the_time_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_provider, "_SILENCE_SECONDS", 0.1)
+    written = threading.Event()
+
+    async def question(provider: HttpProvider) -> dict[str, Any]:
+        asyncio.get_running_loop().call_later(0.9, written.set)
+        return await whole(provider, 1.7)
+
+    assert answers(wait(written, "late"), question)["choices"][0]["message"]["content"] == "late"
+
+
+def test_a_refusal_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_provider, "_ERROR_SECONDS", 0.1)
+    began = time.monotonic()
+    with pytest.raises(ProviderUnavailable, match="acme answered 503"):
+        answers(endless_refusal(), lambda provider: whole(provider, 30))
+    assert time.monotonic() - began < 3
+
+
 def test_a_slow_reader_is_not_held_against_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_provider, "_SILENCE_SECONDS", 0.3)
 
-    async def question(provider: OpenAICompatibleProvider) -> str:
+    async def question(provider: HttpProvider) -> str:
         text = ""
         async for chunk in provider.stream(CARD, BODY, soon()):
             await asyncio.sleep(0.15)
@@ -342,7 +446,7 @@ def test_leaving_a_stream_closes_the_connection(how: str) -> None:
     )
     with ScriptedUpstream([endless]) as upstream:
 
-        async def question(provider: OpenAICompatibleProvider) -> None:
+        async def question(provider: HttpProvider) -> None:
             chunks = provider.stream(CARD, BODY, soon(20))
             assert (await anext(chunks)).delta == {"content": "x"}
             if how == "close":

@@ -288,9 +288,9 @@ def test_the_last_of_a_free_allowance_is_spared_by_balanced() -> None:
     scarce = candidate("scarce", quality=0.8, free=True)
     cheap = candidate("cheap", quality=0.8, input_price=0.3, output_price=0.6)
     needs = Needs(prompt_tokens=20_000)
-    health.allowed(("scarce", WHOLE_ACCOUNT), 0.9, until=100)
+    health.allowed(("scarce", WHOLE_ACCOUNT), 0, 0.9, 100)
     assert order([scarce, cheap], "balanced", needs=needs, snapshot=health.snapshot(0))[0] == "scarce"
-    health.allowed(("scarce", WHOLE_ACCOUNT), 0.1, until=100)
+    health.allowed(("scarce", WHOLE_ACCOUNT), 0, 0.1, 100)
     ranked = explained([scarce, cheap], "balanced", health.snapshot(0), needs)
     assert (
         ranked[0].candidate.spec.name == "cheap" and "its scarce free allowance counted" in ranked[1].reason

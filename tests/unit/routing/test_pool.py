@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 import pytest
 
@@ -28,7 +29,13 @@ def resolve(
 
 
 def names(choice: Choice) -> list[str]:
-    return [candidate.name for candidate in choice.candidates]
+    return [candidate.name for candidate in choice.slate.candidates]
+
+
+async def others_work() -> None:
+    """Let the tasks that are under way come to their end; none of them does any I/O."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 def two() -> ProviderPool:
@@ -82,7 +89,7 @@ def test_an_alias_comes_first_and_keeps_its_order() -> None:
 )
 def test_built_in_aliases(alias: str, quality: str | None, prefers_tools: bool) -> None:
     choice = resolve(two(), alias)
-    assert len(choice.candidates) == 5 and choice.strategy is None and choice.is_open
+    assert len(choice.slate.candidates) == 5 and choice.strategy is None and choice.is_open
     assert (choice.quality, choice.prefers_tools) == (quality, prefers_tools)
 
 
@@ -117,8 +124,62 @@ def test_models_are_listed_once_a_minute() -> None:
         assert server.listings == 1
         clock.now += LISTING_KEPT
         server.listing = [ModelCard(id="a"), ModelCard(id="b")]
+        assert names(await pool.resolve("auto")) == ["team/a"], "what is known is not waited for"
+        await others_work()
         assert names(await pool.resolve("auto")) == ["team/a", "team/b"]
         assert server.listings == 2
+
+    asyncio.run(scenario())
+
+
+def test_who_takes_its_time_to_list_its_models_keeps_nobody_waiting() -> None:
+    class Slow(Memory):
+        async def list_models(self) -> list[ModelCard]:
+            listing = await super().list_models()
+            await told.wait()
+            return listing
+
+    told = asyncio.Event()
+    slow, other = Slow(memory("slow", models=[]).spec, deque()), memory("other", models=["b"])
+    slow.listing = [ModelCard(id="a")]
+
+    async def scenario() -> None:
+        pool = ProviderPool()
+        await pool.swap([slow, other]).finish()
+        await others_work()
+        assert slow.listings == 1, "it is asked before the first request"
+        assert names(await pool.resolve("auto")) == names(await pool.resolve("b")) == ["other/b"]
+        assert names(await pool.resolve("auto", "slow")) == []
+        everything = asyncio.create_task(pool.candidates())
+        await others_work()
+        assert not everything.done()
+        told.set()
+        assert [each.name for each in await everything] == ["slow/a", "other/b"]
+        assert names(await pool.resolve("auto")) == ["slow/a", "other/b"]
+
+    asyncio.run(scenario())
+
+
+def test_looking_for_models_ends_with_the_pool() -> None:
+    class Silent(Memory):
+        async def list_models(self) -> list[ModelCard]:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(self.closed)
+            raise AssertionError("unreachable")
+
+    ended: list[int] = []
+    silent = Silent(memory("silent", models=[]).spec, deque())
+
+    async def scenario() -> None:
+        pool = ProviderPool()
+        await pool.swap([silent]).finish()
+        waiting = asyncio.create_task(pool.candidates())
+        await others_work()
+        await pool.aclose()
+        assert ended == [0] and silent.closed == 1, "and is not cut off by the closing of its client"
+        assert await waiting == (), "whoever waited for it goes on"
 
     asyncio.run(scenario())
 
@@ -131,7 +192,7 @@ def test_a_failed_listing_is_remembered_and_not_fatal() -> None:
 
     async def scenario() -> None:
         for _ in range(3):
-            assert names(await pool.resolve("auto")) == ["other/b"]
+            assert [each.name for each in await pool.candidates()] == ["other/b"]
         assert server.listings == 1
         # What nobody can look up is taken at the caller's word, if the provider is named.
         assert names(await pool.resolve("team/x")) == ["team/x"]
@@ -139,9 +200,12 @@ def test_a_failed_listing_is_remembered_and_not_fatal() -> None:
             await pool.resolve("x")
         clock.now += LISTING_KEPT
         server.listing = [ModelCard(id="a")]
-        assert names(await pool.resolve("auto")) == ["team/a", "other/b"]
+        assert [each.name for each in await pool.candidates()] == ["team/a", "other/b"]
         clock.now += LISTING_KEPT
         server.listing = ProviderUnavailable("team", "down again")
+        await pool.resolve("auto")
+        await others_work()
+        assert server.listings == 3
         assert names(await pool.resolve("auto")) == ["team/a", "other/b"]
 
     asyncio.run(scenario())
@@ -150,7 +214,7 @@ def test_a_failed_listing_is_remembered_and_not_fatal() -> None:
 def test_listed_models_are_filled_up_from_the_catalogue() -> None:
     elsewhere = memory("openai", models=[])
     elsewhere.listing = [ModelCard(id="gpt-4o", context_window=4096), ModelCard(id="mine")]
-    known, mine = resolve(ProviderPool([elsewhere]), "auto").candidates
+    known, mine = asyncio.run(ProviderPool([elsewhere]).candidates())
     assert known.card.context_window == 4096 and known.card.tools is True
     assert mine.card == ModelCard(id="mine")
 
@@ -158,7 +222,7 @@ def test_listed_models_are_filled_up_from_the_catalogue() -> None:
 def test_an_address_that_lists_nothing_falls_back_on_the_catalogue() -> None:
     elsewhere = memory("openai", models=[])
     elsewhere.listing = ProviderUnavailable("openai", "404")
-    assert "openai/gpt-4o" in names(resolve(ProviderPool([elsewhere]), "auto"))
+    assert "openai/gpt-4o" in [each.name for each in asyncio.run(ProviderPool([elsewhere]).candidates())]
 
 
 def test_swap_closes_who_is_idle_and_keeps_who_stays() -> None:
@@ -167,8 +231,10 @@ def test_swap_closes_who_is_idle_and_keeps_who_stays() -> None:
     async def scenario() -> None:
         pool = ProviderPool([a, b])
         assert pool.live(b.spec) is b and pool.live(c.spec) is None
-        assert await pool.swap([b, c]) == {"a", "c"}
-        assert pool.names == ("b", "c")
+        swap = pool.swap([b, c])
+        assert swap.changed == {"a", "c"} and pool.names == ("b", "c")
+        assert a.closed == 0, "that may take a while; the others are in service already"
+        await swap.finish()
         assert (a.closed, b.closed, c.closed) == (1, 0, 0)
         await pool.aclose()
         assert (a.closed, b.closed, c.closed) == (1, 1, 1)
@@ -183,12 +249,14 @@ def test_swap_waits_for_requests_in_flight() -> None:
         pool = ProviderPool([old])
         async with pool.lease("a") as outer:
             async with pool.lease("a"):
-                assert await pool.swap([new]) == set(), "nothing that health knows is about another account"
+                swap = pool.swap([new])
+                assert swap.changed == set(), "nothing that health knows is about another account"
+                await swap.finish()
                 async with pool.lease("a") as fresh:
                     assert outer is old and fresh is new
             assert old.closed == 0
         assert (old.closed, new.closed) == (1, 0)
-        await pool.swap([])
+        await pool.swap([]).finish()
         with pytest.raises(ProviderNotFound):
             await pool.lease("a").__aenter__()
 
@@ -208,8 +276,10 @@ def test_several_accounts_are_members_of_their_own() -> None:
         pool = ProviderPool([default, work, other])
         assert pool.names == ("a", "b")
         assert pool.accounts == {"a": ("a", "a:work"), "b": ("b",)}
-        assert [each.key[0] for each in (await pool.resolve("a/m")).candidates] == ["a", "a:work"]
-        assert await pool.swap([default, other]) == {"a:work"}
+        assert [each.key[0] for each in (await pool.resolve("a/m")).slate.candidates] == ["a", "a:work"]
+        swap = pool.swap([default, other])
+        await swap.finish()
+        assert swap.changed == {"a:work"}
         assert (default.closed, work.closed) == (0, 1)
         with pytest.raises(ProviderNotFound):
             await pool.lease("a:work").__aenter__()

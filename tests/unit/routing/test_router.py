@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from routing.errors import (
     StreamCut,
     Unsupported,
 )
+from routing.records import MOST_STRANGERS
 from routing.types import ChatRequest, RouteDecision
 from routing.usage import Prices, Tokens
 from tests.unit.routing.room import HANG, USAGE, Cut, Raw, Room, ask, memory, rated, room
@@ -35,6 +37,7 @@ Answer = tuple[str, RouteDecision]
 DOWN = ProviderUnavailable("a", "a answered 500", 500)
 SILENT = ProviderTimeout("a", "a did not answer")
 LIMITED = RateLimited("a", "a answered 429")
+LIMITED_SOON = RateLimited("a", "a answered 429", retry_after=2)
 BAD_KEY = KeyRefused("a", "a answered 401", 401)
 NO_MODEL = KeyRefused("a", "a answered 404", 404)
 TOO_LONG = ContextTooLong("a", "a answered 400: too long", 400)
@@ -206,10 +209,19 @@ def test_a_parked_key_says_why_and_comes_back_with_another_configuration(answer:
 
 def test_too_long_goes_only_to_larger_windows(answer: Mode) -> None:
     small, smaller = rated("a", 0.9, TOO_LONG, context_window=8000), rated("b", 0.8, context_window=4000)
-    unknown, large = rated("c", 0.7), rated("d", 0.2, context_window=128_000)
-    _, decision = answer(room(small, smaller, unknown, large))
+    large = rated("d", 0.2, context_window=128_000)
+    _, decision = answer(room(small, smaller, large))
     assert decision.name == "d/m" and decision.attempts == 2
-    assert not smaller.asked and not unknown.asked
+    assert not smaller.asked
+
+
+def test_too_long_for_one_a_window_of_unknown_size_is_worth_a_try(answer: Mode) -> None:
+    small, unknown = rated("a", 0.9, TOO_LONG, context_window=128_000), rated("b", 0.7, TOO_LONG)
+    same = memory("b", models=[ModelCard(id="m", quality=0.6)], account="work")
+    other = rated("c", 0.5)
+    _, decision = answer(room(small, unknown, same, other))
+    assert decision.name == "c/m" and decision.attempts == 3
+    assert not same.asked, "the same model has the same window at another account"
 
 
 def test_too_long_for_all_is_told_so(answer: Mode) -> None:
@@ -299,6 +311,16 @@ def test_hanging_leaves_time_for_the_next(answer: Mode) -> None:
         )
 
 
+def test_who_has_nobody_behind_it_gets_all_the_time(answer: Mode) -> None:
+    alone = RoutingConfig(
+        fallbacks=FallbackConfig(on_error=False), router=RouterConfig(timeout=0.3, num_retries=0)
+    )
+    start = time.monotonic()
+    with pytest.raises(ProviderTimeout):
+        answer(room(rated("a", 0.9, HANG), rated("b", 0.5), config=alone))
+    assert time.monotonic() - start >= 0.3
+
+
 def test_the_retry_budget_bounds_repeats_over_all_requests(answer: Mode) -> None:
     models = [f"m{i}" for i in range(9)]
     a = memory("a", DOWN, models=models)
@@ -329,6 +351,17 @@ def test_repeated_failure_cools_down_and_recovers_by_a_probe(answer: Mode) -> No
     a.script.append("ok")
     for _ in range(3):
         assert answer(at)[1].name == "a/m"
+
+
+def test_a_probe_is_one_attempt(answer: Mode) -> None:
+    a, b = rated("a", 0.9, DOWN), rated("b", 0.5)
+    at = room(a, b)
+    while at.health.snapshot(at.clock()).is_up("a", ["m"]):
+        answer(at)
+    before, slept = len(a.asked), len(at.clock.slept)
+    at.clock.now += 60
+    assert answer(at)[1].name == "b/m"
+    assert (len(a.asked), len(at.clock.slept)) == (before + 1, slept)
 
 
 def test_who_fails_is_asked_all_the_same_when_nobody_else_is_there(answer: Mode) -> None:
@@ -370,12 +403,70 @@ def test_all_limited_before_is_told_with_the_wait(answer: Mode) -> None:
     assert caught.value.retry_after == 500
 
 
+def test_who_used_up_its_allowance_is_asked_only_when_nobody_else_can(answer: Mode) -> None:
+    a, b = rated("a", 0.9), rated("b", 0.5)
+    at = room(a, b)
+    at.health.allowed(("a", "m"), at.clock(), 0.0, 60)
+    assert answer(at)[1].name == "b/m" and not a.asked
+    assert answer(at, provider="a", model="m")[1].name == "a/m", "it may have been filled bit by bit"
+    a.script[0] = limited(600)
+    with pytest.raises(RateLimited):
+        answer(at, provider="a", model="m")
+    at.health.limited(("b", "m"), at.clock(), 900)
+    with pytest.raises(RateLimited, match="a/m: left alone for 10 min: rate limit"):
+        answer(at)
+    assert len(a.asked) == 2
+
+
+def test_who_was_found_bad_while_a_request_waited_is_not_asked_by_it() -> None:
+    async def scenario() -> None:
+        a, b, c = rated("a", 0.9, LIMITED_SOON, DOWN), rated("b", 0.8, BAD_KEY), rated("c", 0.5)
+        at = room(a, b, c, config=RoutingConfig(router=RouterConfig(num_retries=1)))
+
+        async def others_ask() -> None:
+            with pytest.raises(KeyRefused):
+                await at.router.complete(ask(provider="b", model="m"))
+
+        at.clock.meanwhile = others_ask
+        assert (await whole(at, ask()))[1].name == "c/m"
+        assert len(b.asked) == 1 and len(a.asked) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_request_repeats_itself_after_its_pause_though_others_are_to_stay_away_longer() -> None:
+    async def scenario() -> None:
+        at = room(rated("a", 0.9, LIMITED_SOON, "ok"))
+
+        async def others_are_told() -> None:
+            at.health.limited(("a", "m"), at.clock(), 30)
+
+        at.clock.meanwhile = others_are_told
+        assert (await whole(at, ask()))[0] == "ok"
+
+    asyncio.run(scenario())
+
+
+def test_names_that_mean_nothing_do_not_pile_up() -> None:
+    async def scenario() -> None:
+        at = room(rated("a", 0.9, NO_MODEL), rated("b", 0.5))
+        with pytest.raises(KeyRefused):
+            await at.router.complete(ask(provider="a", model="m"))
+        for number in range(3 * MOST_STRANGERS):
+            with pytest.raises(KeyRefused):
+                await at.router.complete(ask(provider="a", model=f"junk-{number}"))
+        snapshot = at.health.snapshot(at.clock())
+        assert len(snapshot.records) <= 2 * MOST_STRANGERS + 2 and snapshot.block(("a", "m"))
+
+    asyncio.run(scenario())
+
+
 def test_speed_and_success_are_learned(answer: Mode) -> None:
     a = rated("a", 0.9, DOWN, "ok")
     at = room(a)
     answer(at)
     vitals = at.health.snapshot(at.clock()).of(("a", "m"))
-    assert 0 < vitals.success_rate < 1 and vitals.latency is not None
+    assert 0 < vitals.success_rate < 1 and vitals.timed_at == at.clock()
 
 
 # ---- choice ----------------------------------------------------------------------------------------
@@ -558,7 +649,7 @@ def test_a_cancelled_request_lets_go_of_its_provider() -> None:
             await asyncio.sleep(0.01)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        await at.pool.swap([])
+        await at.pool.swap([]).finish()
         assert a.closed == 1
 
     asyncio.run(scenario())
@@ -571,7 +662,7 @@ def test_a_provider_that_left_meanwhile_is_passed_over() -> None:
         at = room(a, b, c, config=RoutingConfig(router=RouterConfig(num_retries=1)))
 
         async def leave() -> None:
-            await at.pool.swap([a, c])
+            await at.pool.swap([a, c]).finish()
 
         at.clock.meanwhile = leave
         assert (await whole(at, ask()))[1].name == "c/m"

@@ -50,7 +50,9 @@ def happen(health: Health, learning: Learning, kind: str, key: tuple[str, str], 
         "limited": lambda: health.limited(key, now, 20),
         "refused": lambda: health.refused(key, now, "no", whole_account=True),
         "used": lambda: health.used(key, now, round(now) * 10),
-        "allowed": lambda: health.allowed(key if now % 2 < 1 else (key[0], WHOLE_ACCOUNT), now % 1, now + 9),
+        "allowed": lambda: health.allowed(
+            key if now % 2 < 1 else (key[0], WHOLE_ACCOUNT), now, max(0.0, now % 1 - 0.3), 9
+        ),
         "learned": lambda: learning.report(key, "chat", "change_discarded"),
     }
     acts[kind]()

@@ -80,7 +80,7 @@ def fates(draw: st.DrawFn, keys: list[Key]) -> HealthSnapshot:
             elif what == "use":
                 health.used(key, at, draw(st.integers(0, 10**6)))
             else:
-                health.allowed((key[0], WHOLE_ACCOUNT), draw(st.floats(0, 1)), at + 500)
+                health.allowed((key[0], WHOLE_ACCOUNT), at, draw(st.floats(0, 1)), 500)
     return health.snapshot(NOW)
 
 
