@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field
 
 from agent_service.agent.contract import Documented
 from agent_service.agent.errors import InvalidRequest
+from agent_service.api.chat_stream import ChatStream
 from agent_service.api.documentation import errors
-from agent_service.api.errors import classify, error_type
 from agent_service.api.json_route import BadJson, StrictJsonRoute
-from agent_service.api.services import PrincipalOf, Services, ServicesOf
+from agent_service.api.presence import while_present
+from agent_service.api.services import Services
 from agent_service.principals import Principal
 from routing.config import DEFAULT_ACCOUNT
-from routing.errors import RoutingError, StreamCut
-from routing.stream import RoutedStream
 from routing.types import ChatRequest, Payer, Quality, RouteDecision
-from routing.usage import BudgetExceeded
 
 router = APIRouter(route_class=StrictJsonRoute)
 
+MAX_MODEL = 256
+"""Characters of a model's name."""
+MAX_PROVIDER = 64
+"""Characters of a provider's."""
 ACTIVE_FILE_CHARACTERS = 10_000
 """How much of the active file a contextual prompt carries."""
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
@@ -37,10 +38,10 @@ class ChatCompletionRequest(Documented):
     model_config = ConfigDict(extra="allow", strict=True)
 
     messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
-    model: Annotated[str, Field(min_length=1, max_length=256)] = "auto"
+    model: Annotated[str, Field(min_length=1, max_length=MAX_MODEL)] = "auto"
     """`auto`, an alias, `provider/model`, or a model's own id."""
     stream: bool | None = False
-    provider: Annotated[str | None, Field(max_length=64)] = None
+    provider: Annotated[str | None, Field(max_length=MAX_PROVIDER)] = None
     """Only this provider."""
     model_quality: Quality | None = None
     """How to choose the model; `balanced` if omitted."""
@@ -59,9 +60,9 @@ class ContextualChatRequest(Documented):
     """The selection in the editor."""
     active_file_content: str | None = None
     """The first 10,000 characters are used."""
-    model: Annotated[str | None, Field(max_length=256)] = "auto"
+    model: Annotated[str | None, Field(max_length=MAX_MODEL)] = "auto"
     """`auto`, an alias, `provider/model`, or a model's own id."""
-    provider: Annotated[str | None, Field(max_length=64)] = None
+    provider: Annotated[str | None, Field(max_length=MAX_PROVIDER)] = None
     """Only this provider."""
     model_quality: Quality | None = None
     """How to choose the model; `balanced` if omitted."""
@@ -95,13 +96,11 @@ async def chat_completions(request: Request) -> Response:
     body = await request.json()
     if not isinstance(body, dict):
         raise BadJson("The body must be a JSON object.")
-    return await _complete(request.app.state.services, request.state.principal, body)
+    return await _complete(request, body)
 
 
 @router.post("/contextual_chat/completions", summary="Prompt with editor context", responses=_ANSWERS)
-async def contextual_chat(
-    body: ContextualChatRequest, services: ServicesOf, principal: PrincipalOf
-) -> Response:
+async def contextual_chat(body: ContextualChatRequest, request: Request) -> Response:
     """A prompt together with the selected text and the active file; answered as a chat completion."""
     parts = [body.prompt]
     if body.selected_text:
@@ -110,32 +109,37 @@ async def contextual_chat(
         parts.append(f"Active file:\n{body.active_file_content[:ACTIVE_FILE_CHARACTERS]}")
     rest = body.model_dump(exclude_unset=True, exclude={"prompt", "selected_text", "active_file_content"})
     messages = [{"role": "user", "content": "\n\n".join(parts)}]
-    return await _complete(services, principal, {**rest, "messages": messages})
+    return await _complete(request, {**rest, "messages": messages})
 
 
-async def _complete(services: Services, principal: Principal, body: dict[str, Any]) -> Response:
-    """Check, route and answer a chat completion body. Raises InvalidRequest, RoutingError."""
+async def _complete(request: Request, body: dict[str, Any]) -> Response:
+    """Check, route and answer a chat completion body.
+
+    Raises InvalidRequest, RoutingError, and ClientDisconnect when nobody waits for the answer any more.
+    """
     _check(body)
+    principal: Principal = request.state.principal
     wanted = ChatRequest(
         body={name: value for name, value in body.items() if name not in _OURS},
         model=body.get("model") or "auto",
-        provider=body.get("provider"),
+        provider=body.get("provider") or None,
         quality=body.get("model_quality") or "balanced",
         payer=Payer(principal.name),
     )
     if body.get("stream"):
-        return await _streamed(services, wanted)
-    return await _whole(services, wanted, principal.name)
+        return await _streamed(request, wanted)
+    return await _whole(request, wanted, principal.name)
 
 
-async def _whole(services: Services, wanted: ChatRequest, principal: str) -> Response:
+async def _whole(request: Request, wanted: ChatRequest, principal: str) -> Response:
     """The whole answer, from before if it is kept."""
+    services: Services = request.app.state.services
     answers = services.ledger.answers
     key = answers.key(wanted)
     if key and (kept := await answers.get(principal, key)):
         return _answer(kept.data, kept.decision, {"x-router-cache": "hit"})
     await services.models.require_any()
-    completion = await services.models.router.complete(wanted)
+    completion = await while_present(request.receive, services.models.router.complete(wanted))
     if key:
         await answers.put(principal, key, completion)
     return _answer(completion.data, completion.decision, {})
@@ -147,35 +151,12 @@ def _answer(data: Mapping[str, Any], decision: RouteDecision, further: Mapping[s
     return Response(orjson.dumps(told), media_type="application/json", headers=headers)
 
 
-async def _streamed(services: Services, wanted: ChatRequest) -> Response:
+async def _streamed(request: Request, wanted: ChatRequest) -> Response:
+    services: Services = request.app.state.services
     await services.models.require_any()
-    routed = await services.models.router.stream(wanted)
+    routed = await while_present(request.receive, services.models.router.stream(wanted))
     wants_usage = bool((wanted.body.get("stream_options") or {}).get("include_usage"))
-    return StreamingResponse(
-        _chunks(routed, wants_usage=wants_usage),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-cache", **_headers(routed.decision)},
-    )
-
-
-async def _chunks(routed: RoutedStream, *, wants_usage: bool) -> AsyncIterator[bytes]:
-    """The provider's chunks as they came; an error event instead of `[DONE]` when they break off."""
-    ready = b""  # what came together is passed on together: to write is what costs most
-    try:
-        async for chunk in routed:
-            if wants_usage or chunk.data.get("choices"):  # usage is asked for upstream in any case
-                ready += b"data: " + chunk.raw + b"\n\n"
-            if ready and not chunk.more:
-                yield ready
-                ready = b""
-        yield ready + b"data: [DONE]\n\n"
-    except RoutingError as error:
-        status, code = classify(error)
-        usage = error.usage if isinstance(error, StreamCut | BudgetExceeded) else None
-        told = {"message": str(error), "type": error_type(status), "param": None, "code": code}
-        yield ready + b"data: " + orjson.dumps({"error": told, "usage": usage}) + b"\n\n"
-    finally:
-        await routed.aclose()
+    return ChatStream(routed, _headers(routed.decision), wants_usage=wants_usage)
 
 
 def _check(body: dict[str, Any]) -> None:
@@ -200,6 +181,12 @@ def _check(body: dict[str, Any]) -> None:
         misfit = not isinstance(value, kinds) or (type(value) is bool and kinds is not bool)
         if value is not None and misfit:
             raise InvalidRequest(name, f"{name}: the type is wrong.")
+    for name, most in _LONGEST.items():
+        text = body.get(name) or ""
+        if len(text) > most or not text.isprintable():
+            raise InvalidRequest(
+                name, f"{name}: at most {most} characters are allowed, all of them printable."
+            )
     for index, tool in enumerate(body.get("tools") or ()):
         if not isinstance(tool, dict):
             raise InvalidRequest(f"tools.{index}", f"tools.{index}: an object is needed.")
@@ -217,16 +204,24 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "max_completion_tokens": int,
     "temperature": (int, float),
 }
+_LONGEST = {"model": MAX_MODEL, "provider": MAX_PROVIDER}
 
 
 def _headers(decision: RouteDecision) -> dict[str, str]:
     headers = {
-        "x-router-provider": decision.provider,
-        "x-router-model": decision.model.encode("ascii", "replace").decode(),
+        "x-router-provider": _shown(decision.provider),
+        "x-router-model": _shown(decision.model),
         "x-router-attempts": str(decision.attempts),
     }
     if decision.account != DEFAULT_ACCOUNT:
-        headers["x-router-account"] = decision.account
+        headers["x-router-account"] = _shown(decision.account)
     if decision.dropped:
-        headers["x-router-dropped"] = ", ".join(name[:64] for name in decision.dropped if name.isascii())
+        headers["x-router-dropped"] = ", ".join(decision.dropped)  # plain names all: `fields.forwarded`
     return headers
+
+
+def _shown(name: str) -> str:
+    """The name as a header can hold it: with other characters the server would refuse the whole answer."""
+    if name.isascii() and name.isprintable():
+        return name
+    return "".join(each if " " <= each <= "~" else "?" for each in name)

@@ -11,7 +11,8 @@ _MEANING = {
     401: "No valid key.",
     403: "Wrong Origin, or not allowed for this key.",
     404: "Unknown, or somebody else's (`checkpoint_not_found`: the thread is there).",
-    409: "`thread_busy` (with `Retry-After`), `question_open`, `not_waiting` or `already_answered`.",
+    409: "`thread_busy` (with `Retry-After`), `question_open`, `not_waiting` or `already_answered`; "
+    "`account_configured` for an account that is not to be changed here.",
     413: "The body is too large.",
     415: "The body is not JSON.",
     422: "A field is missing or wrong; `param` names it.",

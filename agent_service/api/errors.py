@@ -6,11 +6,12 @@ import logging
 import math
 from collections.abc import Mapping
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from agent_service.agent.contract import Documented
 from agent_service.agent.errors import InvalidRequest
@@ -24,6 +25,10 @@ from routing import errors as routing
 from routing.usage import BudgetExceeded
 
 logger = logging.getLogger(__name__)
+
+
+CLIENT_LEFT = 499
+"""The status of an answer that nobody receives, as nginx has it in its logs."""
 
 
 class ErrorBody(Documented):
@@ -112,6 +117,15 @@ def classify(error: Exception) -> tuple[int, str]:
     return 500, "internal"
 
 
+def error_object(error: Exception) -> dict[str, str | None]:
+    """What an ErrorAnswer has of an error of ours or of the database, for an answer that has begun."""
+    if isinstance(error, SQLAlchemyError) and not isinstance(error, store.DatabaseUnusable):
+        logger.error("the database refused: %s", error)
+        error = store.DatabaseUnusable(diagnose(error))
+    status, code = classify(error)
+    return {"message": str(error), "type": error_type(status), "param": None, "code": code}
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Make every error of the application an ErrorAnswer."""
 
@@ -150,6 +164,10 @@ def install_error_handlers(app: FastAPI) -> None:
     async def store_failed(_: Request, error: SQLAlchemyError) -> JSONResponse:
         logger.error("the database refused: %s", error)
         return error_answer(503, diagnose(error), "database_unavailable", headers={"Retry-After": "5"})
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(_: Request, __: Exception) -> Response:
+        return Response(status_code=CLIENT_LEFT)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from agent_service.api.documentation import errors
 from agent_service.api.json_route import StrictJsonRoute
+from agent_service.api.provider_import import ImportReport, ImportRequest, imported
 from agent_service.api.provider_schemas import (
     AccountChange,
     AccountList,
@@ -59,11 +60,21 @@ async def list_providers(
     "/providers",
     status_code=201,
     summary="Add or replace an account",
-    responses=errors(400, 401, 403, 415, 422, 503),
+    responses=errors(400, 401, 403, 409, 415, 422, 503),
 )
 async def add_account(body: NewAccount, services: ServicesOf) -> AccountSaved:
     """Keep an account, its key encrypted, and use it from now on."""
     return await _save(services, body.provider, body)
+
+
+@router.post(
+    "/providers/import",
+    summary="Import accounts from a file",
+    responses=errors(400, 401, 403, 413, 415, 422, 503),
+)
+async def import_accounts(body: ImportRequest, services: ServicesOf) -> ImportReport:
+    """Keep the accounts that a file of another program holds, each as if it were added alone."""
+    return await imported(body, services.accounts)
 
 
 @router.get("/providers/{name}", summary="Show a provider", responses=errors(401, 403, 404, 422, 503))
@@ -106,7 +117,7 @@ async def list_accounts(name: ProviderName, services: ServicesOf) -> AccountList
     "/providers/{name}/accounts",
     status_code=201,
     summary="Add or replace an account of a provider",
-    responses=errors(400, 401, 403, 415, 422, 503),
+    responses=errors(400, 401, 403, 409, 415, 422, 503),
 )
 async def add_account_of(name: ProviderName, body: NamedAccount, services: ServicesOf) -> AccountSaved:
     """Keep an account, its key encrypted, and use it from now on."""

@@ -110,7 +110,7 @@ def example_request(
     body: dict[str, Any] = {"messages": [{"role": "user", "content": task}]}
     if tools:
         body["tools"] = [_ANY_TOOL]
-    return ChatRequest(body=body, model=model, provider=provider, quality=quality)
+    return ChatRequest(body=body, model=model, provider=provider or None, quality=quality)
 
 
 @router.get("/route", summary="Explain the choice of a model", responses=errors(401, 403, 404, 422, 503))

@@ -19,11 +19,9 @@ from agent_service.cli.start import Start
 from agent_service.cli.table import print_table
 from agent_service.cli.terminal import Terminal, printable
 from agent_service.cli.wording import command_name
-from agent_service.keys.imports import described, read_accounts
+from agent_service.keys.imports import MAX_IMPORT_BYTES, described, read_accounts
 from agent_service.keys.reading import open_vault
 
-MAX_IMPORT_BYTES = 256 * 1024
-"""A list of keys larger than this is not one."""
 _MAX_KEY_BYTES = 64 * 1024
 _STATES = {"accepted": ("✓ ", "green"), "refused": ("✗ ", "red"), "unknown": ("? ", "yellow")}
 
@@ -63,9 +61,7 @@ def show_provider(start: Start, name: str, *, as_json: bool) -> None:
     if not provider["accounts"]:
         terminal.line(("  account  ", "dim"), f"none; {command_name()} providers add {name} adds one")
     for account in provider["accounts"]:
-        terminal.line(
-            ("  account  ", "dim"), (account["account"], "bold"), f"  {_state(provider, account)[0]}"
-        )
+        terminal.line(("  account  ", "dim"), (account["account"], "bold"), f"  {_state(account)[0]}")
         for title, value in _details(account):
             terminal.line((f"    {title:<9}", "dim"), value)
     for title, value, origin in _terms(provider["terms"]):
@@ -188,20 +184,18 @@ def _rows(provider: Json) -> list[tuple[Text, ...]]:
     rows = []
     for account in provider["accounts"]:
         source = account["key_from"] or account["source"]
-        state, style = _state(provider, account)
+        state, style = _state(account)
         cells = (account["account"], account["key"] or "none", source)
         rows.append((name, tier, *(Text(printable(cell)) for cell in cells), Text(printable(state), style)))
     return rows
 
 
-def _state(provider: Json, account: Json) -> tuple[str, str]:
+def _state(account: Json) -> tuple[str, str]:
     """How the account is, and in which colour to say so."""
     if account["problem"]:
         return account["problem"], "red"
     if not account["enabled"]:
         return "disabled", "dim"
-    if not account["in_use"]:
-        return provider["retired"] or "not used: the configuration has an account of this name", "dim"
     return (account["rests"], "yellow") if account["rests"] else ("ready", "green")
 
 

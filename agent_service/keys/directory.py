@@ -59,8 +59,9 @@ async def begin(
     """The accounts to start with. Raises ConfigError, also when the master key does not open them."""
     seen = await vault.changes()
     accounts = await vault.accounts()
-    _learn(accounts, secrets)
-    return Beginning(join(settings, environ, accounts), seen)
+    joined = join(settings, environ, accounts)
+    _learn([*accounts, *joined.config.providers], secrets)
+    return Beginning(joined, seen)
 
 
 class ProviderAccounts:
@@ -123,10 +124,12 @@ class ProviderAccounts:
     async def save(self, account: Account, *, verify: bool) -> Saved:
         """Keep the account and put it into service; one of the same names is replaced.
 
-        With `verify` its provider is asked first. Raises AccountInvalid, KeyNotAccepted (nothing is stored
-        then), ConfigError when the master key does not do.
+        With `verify` its provider is asked first. Raises AccountInvalid, AccountConfigured, KeyNotAccepted
+        (nothing is stored then), ConfigError when the master key does not do.
         """
         account = checked_account(account, self._environ)
+        if self._joined.is_configured(account_id(account.provider, account.account)):
+            await self._complain(account.provider, account.account)
         if twin := twin_of(account.spec(self._environ), self._joined.config.providers):
             raise AccountInvalid(
                 "api_key",
@@ -146,7 +149,7 @@ class ProviderAccounts:
     ) -> Saved:
         """Change what is given of a stored account: `api_key`, `base_url` and the options.
 
-        Raises as `save` does, and AccountNotFound, AccountConfigured.
+        Raises as `save` does, and AccountNotFound.
         """
         account = await self._stored(name, account_name)
         verify = verify and bool({"api_key", "base_url"} & changes.keys())
@@ -187,8 +190,8 @@ class ProviderAccounts:
         joined = join(self._settings, self._environ, list(stored.values()))
         trials = {}
         for each in view.accounts:
-            if account_name not in (None, each.account):
-                continue
+            if account_name not in (None, each.account) or each.account in trials:
+                continue  # of two of the same name the first is in use
             if each.source == "store":
                 trials[each.account] = await self._try(stored[each.account])
             else:
@@ -215,7 +218,7 @@ class ProviderAccounts:
             seen = await self._vault.changes()
             accounts = await self._vault.accounts()
             joined = join(settings or self._settings, self._environ, accounts)
-            _learn(accounts, self._secrets)
+            _learn([*accounts, *joined.config.providers], self._secrets)
             before = self._joined
             if (joined.config, joined.restricted) != (before.config, before.restricted):
                 await self._models.reconfigure(joined.config, restricted=joined.restricted)
@@ -251,5 +254,5 @@ class ProviderAccounts:
         raise AccountNotFound(f"{name} has no stored account named {account_name!r}.")
 
 
-def _learn(accounts: Iterable[Account], secrets: set[str]) -> None:
+def _learn(accounts: Iterable[Account | ProviderSpec], secrets: set[str]) -> None:
     secrets.update(each.api_key.get_secret_value() for each in accounts if each.api_key is not None)

@@ -19,6 +19,8 @@ from agent_service.keys.records import FIELDS, Unreadable, account_of, name_in, 
 from agent_service.keys.variables import accounts_of_variables
 from routing.config import DEFAULT_ACCOUNT
 
+MAX_IMPORT_BYTES = 256 * 1024
+"""A list of keys larger than this is not one."""
 MAX_RECORDS = 1000
 _ENV_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)")
 _LENV_LINE = re.compile(r"([A-Z][A-Z0-9_]*):(?:\s+(.*))?")

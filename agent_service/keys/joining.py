@@ -10,6 +10,10 @@ from agent_service.keys.account import Account, retirement
 from agent_service.settings import Settings, routing_config
 from routing.config import ProviderSpec, RoutingConfig, account_id
 
+_SHADOWED = (
+    "the configuration or the environment has an account of the same name, which counts; remove one of them"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Joined:
@@ -24,6 +28,12 @@ class Joined:
     """The stored accounts that can be read and yet cannot be used, by their ids, and why."""
     problems: tuple[str, ...] = ()
     """All that cannot be used, and why, in sentences."""
+
+    def is_configured(self, account: str) -> bool:
+        """Whether the account of that id comes from the configuration or the environment."""
+        return account not in self.stored and any(
+            spec.account_id == account for spec in self.config.providers
+        )
 
 
 def join(settings: Settings, environ: Mapping[str, str], accounts: Sequence[Account]) -> Joined:
@@ -49,7 +59,9 @@ def join(settings: Settings, environ: Mapping[str, str], accounts: Sequence[Acco
             unusable[account_id(account.provider, account.account)] = str(error)
             problems.append(f"The stored account {account.provider}/{account.account} is not used: {error}")
             continue
-        if spec.account_id not in specs:
+        if spec.account_id in specs:
+            unusable[spec.account_id] = _SHADOWED
+        else:
             specs[spec.account_id], chosen[spec.account_id] = spec, account
     return Joined(
         config.model_copy(update={"providers": tuple(specs.values())}),

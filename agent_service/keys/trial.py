@@ -16,13 +16,14 @@ from routing.providers.base import Provider
 REQUEST_SECONDS = 20.0
 """For the tiny request; one that takes longer proves nothing about the key."""
 _TINY = {"messages": [{"role": "user", "content": "Say ok."}], "max_tokens": 16}
+State = Literal["accepted", "refused", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """What came of it."""
 
-    state: Literal["accepted", "refused", "unknown"]
+    state: State
     """`unknown`: the provider could not be asked, or said nothing about the key."""
     detail: str
     """A sentence, without the key."""
@@ -33,7 +34,8 @@ class Trial:
 async def try_out(spec: ProviderSpec, *, public_only: bool) -> Trial:
     """List the provider's models, then send the smallest request there is.
 
-    Some providers list their models to anybody, so a list alone proves nothing.
+    Some providers list their models to anybody, so a list alone proves nothing: only what comes of the
+    request does.
     """
     provider = make_provider(spec, public_only=public_only)
     try:
@@ -59,25 +61,36 @@ async def _try_out(provider: Provider) -> Trial:
     count = None if listed is None else len(listed)
     card = _smallest(provider.spec, listed)
     if card is None:
-        return Trial("unknown", silence) if count is None else Trial("accepted", _lists(count), count)
+        return Trial("unknown", silence if count is None else _lists(count), count)
     return await _ask(provider, card, count)
 
 
 async def _ask(provider: Provider, card: ModelCard, count: int | None) -> Trial:
-    """One tiny request; only a plain refusal of the key counts against it."""
-    lists = "" if count is None else f"{_lists(count)}; "
-    listed: Literal["accepted", "unknown"] = "unknown" if count is None else "accepted"
+    """One tiny request."""
+    state: State = "accepted"
+    said = f"{card.id} answered"
     try:
         await provider.complete(card, _TINY, asyncio.get_running_loop().time() + REQUEST_SECONDS)
-    except KeyRefused as error:
-        if error.status == 401 or (error.status == 403 and count is None):
-            return Trial("refused", _said(error), count)
-        return Trial("accepted" if error.status == 402 else listed, f"{lists}{_said(error)}", count)
-    except RateLimited as error:
-        return Trial("accepted", f"{lists}{_said(error)}", count)
     except ProviderError as error:
-        return Trial(listed, f"{lists}{_said(error)}", count)
-    return Trial("accepted", f"{lists}{card.id} answered", count)
+        state, said = _verdict(error, listed=count is not None), _said(error)
+    if count is not None and state != "refused":
+        said = f"{_lists(count)}; {said}"
+    return Trial(state, said, count)
+
+
+def _verdict(error: ProviderError, *, listed: bool) -> State:
+    """What a failed request tells of the key.
+
+    Whoever talks of our money or of our limits knows it. Where models are listed, a 403 may be about the
+    model; other failures are about neither.
+    """
+    if isinstance(error, RateLimited):
+        return "accepted"
+    if not isinstance(error, KeyRefused):
+        return "unknown"
+    if error.status == 402:
+        return "accepted"
+    return "refused" if error.status == 401 or (error.status == 403 and not listed) else "unknown"
 
 
 def _smallest(spec: ProviderSpec, listed: Sequence[ModelCard] | None) -> ModelCard | None:

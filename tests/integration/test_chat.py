@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tests.service import RunningService
+from tests.service import MODEL, RunningService, provider_row, wait_until
 from tests.upstream import (
     ScriptedUpstream,
     calls,
@@ -18,12 +21,17 @@ from tests.upstream import (
     error_in_200,
     hang,
     html,
+    raw,
     redirect,
     status,
 )
 
 HI = {"messages": [{"role": "user", "content": "hi"}]}
 CHAT = "/v1/chat/completions"
+SSE = "text/event-stream"
+FIRST_CHUNK = (
+    b'data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"one"}}]}\n\n'
+)
 
 
 def _data(text: str) -> list[str]:
@@ -81,7 +89,9 @@ def test_a_stream_that_breaks_off_ends_in_an_error_event(tmp_path: Path) -> None
     with ScriptedUpstream([cut_after(4)]) as upstream, RunningService(tmp_path, upstream) as service:
         *chunks, last = _data(service.client.post(CHAT, json={**HI, "stream": True}).text)
         assert "[DONE]" not in (*chunks, last)
-        assert json.loads(last)["error"]["code"] == "provider_error"
+        told = json.loads(last)
+        assert told["error"]["code"] == "provider_error"
+        assert told["usage"]["completion_tokens"] > 0  # estimated: providers tell it last
         assert len(upstream.requests) == 1
 
 
@@ -140,6 +150,12 @@ def test_the_total_deadline_holds(tmp_path: Path, fault: Any) -> None:
         ({**HI, "stream": "yes"}, "stream"),
         ({**HI, "model_quality": "cheap"}, "model_quality"),
         ({**HI, "tools": "x"}, "tools"),
+        ({**HI, "model": "m" * 257}, "model"),
+        ({**HI, "model": "up1/" + "m" * (1 << 20)}, "model"),
+        ({**HI, "provider": "up1", "model": "m1\n"}, "model"),
+        ({**HI, "provider": "up1", "model": "m1\r\nx-evil: 1", "stream": True}, "model"),
+        ({**HI, "provider": "up1\0"}, "provider"),
+        ({**HI, "provider": "p" * 65}, "provider"),
     ],
 )
 def test_bad_bodies_name_the_field(tmp_path: Path, body: dict[str, Any], param: str) -> None:
@@ -147,6 +163,100 @@ def test_bad_bodies_name_the_field(tmp_path: Path, body: dict[str, Any], param: 
         response = service.client.post(CHAT, json=body)
         assert (response.status_code, response.json()["error"]["param"]) == (422, param)
         assert upstream.requests == []
+
+
+def test_an_empty_name_is_none(tmp_path: Path) -> None:
+    with ScriptedUpstream(otherwise="hello") as upstream, RunningService(tmp_path, upstream) as service:
+        for empty in ("", None):
+            assert service.client.post(CHAT, json={**HI, "model": empty, "provider": empty}).is_success
+        assert service.client.get("/v1/route", params={"provider": ""}).is_success
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_whose_name_no_header_can_hold_answers_all_the_same(tmp_path: Path, stream: bool) -> None:
+    with (
+        ScriptedUpstream(otherwise="hello") as upstream,
+        RunningService(
+            tmp_path, upstream, providers={"up1": one_at_a_time(upstream, id="modèle\n1")}
+        ) as service,
+    ):
+        for _ in range(2):
+            response = service.client.post(CHAT, json={**HI, "stream": stream})
+            assert (response.status_code, response.headers["x-router-model"]) == (200, "mod?le?1")
+
+
+def one_at_a_time(upstream: ScriptedUpstream, **model: Any) -> dict[str, Any]:
+    """The upstream as a provider that is asked again only once it was let go."""
+    return provider_row(upstream, limits={"concurrent": 1}, models=[{**MODEL, **model}])
+
+
+def test_a_stream_that_cannot_even_begin_to_be_sent_is_closed(tmp_path: Path) -> None:
+    with ScriptedUpstream(otherwise="hello") as upstream:
+        service = RunningService(tmp_path, providers={"up1": one_at_a_time(upstream)})
+        service.service.asgi = refusing_streams(service.service.asgi)
+        with service:
+            assert service.client.post(CHAT, json={**HI, "stream": True}).status_code == 500
+            assert service.client.post(CHAT, json=HI).is_success
+
+
+def refusing_streams(app: ASGIApp) -> ASGIApp:
+    """The application behind a server that takes no header of a stream."""
+
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        async def picky(message: Message) -> None:
+            headers = dict(message.get("headers", ()))
+            if headers.get(b"content-type", b"").startswith(b"text/event-stream"):
+                raise RuntimeError("Invalid HTTP header value.")
+            await send(message)
+
+        await app(scope, receive, picky)
+
+    return served
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(CHAT, HI), ("/v1/contextual_chat/completions", {"prompt": "hi"})],
+    ids=["plain", "context"],
+)
+def test_who_leaves_before_the_answer_ends_its_call(
+    tmp_path: Path, path: str, body: dict[str, Any], stream: bool
+) -> None:
+    with (
+        ScriptedUpstream([hang()], otherwise="hello") as upstream,
+        RunningService(tmp_path, providers={"up1": one_at_a_time(upstream)}) as service,
+    ):
+        leaving = begun(service, path, {**body, "stream": stream})
+        wait_until(lambda: upstream.requests)
+        leaving.close()
+        wait_until(lambda: upstream.abandoned)
+        assert service.client.post(CHAT, json=HI).is_success
+        total = service.client.get("/v1/usage").json()["total"]
+        assert (total["calls"], total["failed"]) == (2, 1)
+
+
+def begun(service: RunningService, path: str, body: dict[str, Any]) -> socket.socket:
+    """A request that was sent, and whose answer is not read."""
+    url, content = httpx.URL(service.url), json.dumps(body).encode()
+    connection = socket.create_connection((url.host, url.port or 80))
+    head = f"POST {path} HTTP/1.1\r\nHost: {url.host}\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+    return connection
+
+
+def test_who_leaves_in_the_middle_of_a_stream_ends_its_call(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(
+            [raw(FIRST_CHUNK, *[b": more\n\n"] * 1000, content_type=SSE, pause=0.02)]
+        ) as upstream,
+        RunningService(tmp_path, providers={"up1": one_at_a_time(upstream)}) as service,
+    ):
+        upstream.otherwise = "hello"
+        with service.client.stream("POST", CHAT, json={**HI, "stream": True}) as response:
+            assert next(response.iter_lines()) == FIRST_CHUNK.decode().strip()
+        wait_until(lambda: upstream.abandoned)
+        assert service.client.post(CHAT, json=HI).is_success
 
 
 def test_unknown_names_get_the_nearest(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
@@ -17,7 +18,7 @@ import pytest
 from checkpoints import sqlite
 from checkpoints.owner import this_process
 from tests.databases import PostgresqlServer
-from tests.service import RunningService, wait_until
+from tests.service import MODEL, RunningService, provider_row, wait_until
 from tests.upstream import ScriptedUpstream, calls, wait
 
 
@@ -90,6 +91,34 @@ def test_a_file_that_goes_while_a_run_is_under_way(tmp_path: Path) -> None:
         away.rename(path)
         [thread] = service.client.get("/v1/agents/threads").json()["threads"]
         wait_until(lambda: service.thread(thread["thread_id"])["status"] == "idle")
+
+
+def test_a_stream_whose_budget_cannot_be_asked_for_more_ends_in_an_error_event(tmp_path: Path) -> None:
+    away = tmp_path / "away.db"
+
+    def lose_the_file(_: dict[str, Any]) -> str:  # its beginning was set money aside for
+        state_file(service).rename(away)
+        return "word " * 4000
+
+    priced = {**MODEL, "input_price": 1, "output_price": 1}
+    with (
+        ScriptedUpstream([lose_the_file]) as upstream,
+        RunningService(
+            tmp_path,
+            providers={"up1": provider_row(upstream, tier="paid", models=[priced])},
+            budgets={"per_day_usd": 5},
+        ) as service,
+    ):
+        path = state_file(service)
+        body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+        answer = service.client.post("/v1/chat/completions", json=body)
+        away.rename(path)
+        *chunks, last = [line.removeprefix("data: ") for line in answer.text.splitlines() if line]
+        assert answer.status_code == 200 and len(chunks) > 100
+        error = json.loads(last)["error"]
+        assert error.keys() == {"message", "type", "param", "code"}
+        assert (error["code"], error["type"]) == ("database_unavailable", "api_error")
+        assert "Put it back" in error["message"]
 
 
 def test_a_server_that_is_down_for_a_while(

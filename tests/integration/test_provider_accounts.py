@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 import sqlite3
@@ -42,6 +43,7 @@ def test_one_key_is_one_account(tmp_path: Path) -> None:
         ("PATCH", "/api/providers/groq", {"enable": False}, "enable", "`enabled`"),
         ("POST", "/api/providers/groq/accounts", {"acount": "x", "api_key": KEY}, "acount", "`account`"),
         ("POST", "/api/providers/groq/test", {"acount": "x"}, "acount", "`account`"),
+        ("POST", "/api/providers/import", {"text": f"K={KEY}", "dryrun": True}, "dryrun", "`dry_run`"),
         ("GET", "/api/providers?everything=true", None, "everything", "known here: all"),
         ("GET", "/api/providers/groq?all=true", None, "all", "known here: none"),
     ],
@@ -75,6 +77,7 @@ ROUTES = [
     ("PATCH", "/api/providers/groq", {"enabled": False}),
     ("GET", "/api/providers/groq/accounts", None),
     ("POST", "/api/providers/groq/accounts", {"account": "work", "api_key": KEY, "verify": False}),
+    ("POST", "/api/providers/import", {"text": f"GROQ_API_KEY={KEY}", "dry_run": True}),
     ("PATCH", "/api/providers/groq/accounts/work", {"cap_usd_per_day": 1.5}),
     ("DELETE", "/api/providers/groq/accounts/work", None),
     ("POST", "/api/master-key/rotate", {}),
@@ -229,6 +232,57 @@ def test_a_stored_address_is_checked_when_it_is_connected_to(tmp_path: Path, hos
             listener.accept()
 
 
+def test_an_import_says_what_was_taken_skipped_and_why(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream() as configured,
+        ScriptedUpstream(api_key=KEY, otherwise="ok") as upstream,
+        RunningService(tmp_path, configured, environ={"SECRET_OF_THE_SERVICE": KEY}) as service,
+    ):
+        place = {"base_url": upstream.base_url, "allow_private": True, "models": ["m1"]}
+        records = [
+            {"name": "good", "api_key": KEY, **place},
+            {"name": "bad", "api_key": WRONG, **place},
+            {"name": "near", "api_key": KEY, "base_url": upstream.base_url},
+            {"name": "up1", "api_key": KEY, **place},
+            {"name": "thief", "api_key": "${SECRET_OF_THE_SERVICE}", **place},
+            {"name": "other", "api_key_env": "SECRET_OF_THE_SERVICE", **place},
+        ]
+        body = {"text": json.dumps(records)}
+        tried = imported(service, **body, dry_run=True)
+        assert [(each["stored"], each["problem"]) for each in tried["accounts"]] == [(False, None)] * 4
+        assert service.client.get("/api/providers/good").status_code == 404 and upstream.requests == []
+        done = imported(service, **body)
+        problems = {each["provider"]: each["problem"] for each in done["accounts"]}
+        assert done["form"] == "JSON" and problems.pop("good") is None
+        assert "The key was not stored" in problems["bad"]
+        assert "must start with https://" in problems["near"]
+        assert "comes from the configuration file" in problems["up1"]
+        good, *others = done["accounts"]
+        assert (good["stored"], good["key"], good["trial"]["state"]) == (True, "...WXYZ", "accepted")
+        assert not any(each["stored"] or each["trial"] for each in others)
+        assert {note["where"] for note in done["notes"]} == {"thief", "other"}
+        assert chat(service, "good/m1").is_success
+        assert not any(each in json.dumps([tried, done]) for each in (KEY, WRONG))
+
+
+def imported(service: RunningService, **body: Any) -> dict[str, Any]:
+    report: dict[str, Any] = service.client.post("/api/providers/import", json=body).raise_for_status().json()
+    return report
+
+
+def test_an_import_can_do_without_asking_the_providers(tmp_path: Path) -> None:
+    with ScriptedUpstream() as upstream, RunningService(tmp_path, upstream) as service:
+        text = f"export GROQ_API_KEY={KEY}\nNOBODYS_API_KEY={WRONG}\n"
+        done = imported(service, text=text, verify=False)
+        (account,) = done["accounts"]
+        assert (account["provider"], account["stored"], account["trial"]) == ("groq", True, None)
+        (note,) = done["notes"]
+        assert note["where"] == "line 2" and "NOBODYS_API_KEY" in note["reason"]
+        assert imported(service, text="")["accounts"] == []
+        too_much = service.client.post("/api/providers/import", json={"text": f"# {KEY}" * 20_000})
+        assert error(too_much) == (422, "invalid_request", "text") and KEY not in too_much.text
+
+
 def test_a_key_does_not_follow_its_account_to_another_address(tmp_path: Path) -> None:
     with (
         ScriptedUpstream(otherwise="ok") as upstream,
@@ -255,11 +309,32 @@ def test_the_configuration_and_the_environment_are_not_changed_from_here(tmp_pat
         )
         for name in ("up1", "openai"):
             assert error(service.client.delete(f"/api/providers/{name}"))[:2] == (409, "account_configured")
-        shadowed = {"provider": "openai", "api_key": WRONG, "verify": False}
-        assert service.client.post("/api/providers", json=shadowed).status_code == 201
-        accounts = service.client.get("/api/providers/openai/accounts").json()["data"]
-        in_use = {each["source"]: each["in_use"] for each in accounts}
-        assert in_use == {"environment": True, "store": False}
+        for name, place in (("up1", "the configuration file"), ("openai", "the variable OPENAI_API_KEY")):
+            refused = add(service, upstream, provider=name, api_key=WRONG, verify=False)
+            assert error(refused)[:2] == (409, "account_configured")
+            assert f"comes from {place}" in refused.text
+            assert len(service.client.get(f"/api/providers/{name}/accounts").json()["data"]) == 1
+
+
+def test_a_stored_account_that_the_configuration_has_too_is_told_and_proves_nothing(tmp_path: Path) -> None:
+    with ScriptedUpstream() as other, ScriptedUpstream(api_key=KEY, otherwise="ok") as upstream:
+        with RunningService(tmp_path, other) as service:
+            assert add(service, upstream).status_code == 201
+        mine = {"base_url": upstream.base_url, "api_key": WRONG, "models": [{"id": "m1"}]}
+        with RunningService(tmp_path, providers={"mine": mine}) as service:
+            configured, stored = service.client.get("/api/providers/mine/accounts").json()["data"]
+            assert (configured["in_use"], configured["problem"]) == (True, None)
+            assert not stored["in_use"] and "of the same name" in stored["problem"]
+            assert chat(service, "mine/m1").status_code == 502
+            trials = service.client.post("/api/providers/mine/test", json={}).json()["trials"]
+            assert {name: trial["state"] for name, trial in trials.items()} == {"default": "refused"}
+            assert (
+                chat(service, "mine/m1").status_code == 502
+                and service.client.get("/health").json()["problems"]
+            )
+            assert service.client.delete("/api/providers/mine/accounts/default").is_success
+            (account,) = service.client.get("/api/providers/mine/accounts").json()["data"]
+            assert account["source"] == "configuration"
 
 
 def test_of_several_accounts_another_answers_when_one_cannot(tmp_path: Path) -> None:
@@ -312,6 +387,11 @@ def test_a_disabled_key_stays_so_over_a_restart_until_it_proves_good(tmp_path: P
             assert "`agent-service providers test mine`" in refused.text
             service.client.patch("/api/providers/mine", json={"cap_usd_per_day": 3})
             assert chat(service, "mine/m1").status_code == 502, "a cap is no other key"
+            upstream.then(status(500), status(403, "Authorization failed"))
+            for _ in range(2):
+                tested = service.client.post("/api/providers/mine/test", json={}).json()
+                assert tested["trials"]["default"]["state"] == "unknown"
+                assert chat(service, "mine/m1").status_code == 502, "a list is no proof"
             tested = service.client.post("/api/providers/mine/test", json={}).json()
             assert tested["trials"]["default"]["state"] == "accepted"
             assert chat(service, "mine/m1").is_success

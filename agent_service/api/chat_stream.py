@@ -1,0 +1,57 @@
+"""A routed stream on its way to the client: OpenAI's Server-Sent Events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+
+import orjson
+from fastapi.responses import StreamingResponse
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from agent_service.api.errors import error_object
+from agent_service.api.presence import while_present
+from checkpoints.errors import DatabaseUnusable
+from routing.errors import RoutingError, StreamCut
+from routing.stream import RoutedStream
+from routing.usage import BudgetExceeded
+
+
+class ChatStream(StreamingResponse):
+    """The stream as a response. It is closed however that ends, also when not a byte of it can be sent."""
+
+    def __init__(self, routed: RoutedStream, headers: Mapping[str, str], *, wants_usage: bool) -> None:
+        """Without `wants_usage` chunks that hold nothing else are left out."""
+        super().__init__(
+            _events(routed, wants_usage=wants_usage),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-cache", **headers},
+        )
+        self._routed = routed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Not left to the generator of the events: one that was never begun does not run its `finally`.
+        try:
+            with suppress(ClientDisconnect):
+                await while_present(receive, self.stream_response(send))
+        finally:
+            await self._routed.aclose()
+
+
+async def _events(routed: RoutedStream, *, wants_usage: bool) -> AsyncIterator[bytes]:
+    """The provider's chunks as they came; an error event instead of `[DONE]` when they break off."""
+    ready = b""  # what came together is passed on together: to write is what costs most
+    try:
+        async for chunk in routed:
+            if wants_usage or chunk.data.get("choices"):  # usage is asked for upstream in any case
+                ready += b"data: " + chunk.raw + b"\n\n"
+            if ready and not chunk.more:
+                yield ready
+                ready = b""
+        yield ready + b"data: [DONE]\n\n"
+    except (RoutingError, SQLAlchemyError, DatabaseUnusable) as error:  # the latter from the budgets
+        usage = error.usage if isinstance(error, StreamCut | BudgetExceeded) else None
+        told = {"error": error_object(error), "usage": usage}
+        yield ready + b"data: " + orjson.dumps(told) + b"\n\n"

@@ -1,0 +1,37 @@
+"""Work that is done for as long as its client is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+T = TypeVar("T")
+
+
+async def while_present(receive: Receive, work: Awaitable[T]) -> T:
+    """What the work gives. A client that leaves before its end cancels it: raises ClientDisconnect then.
+
+    `receive` is the request's, whose body was read. Only the listening is a task of its own: on the hottest
+    routes one is what can be afforded.
+    """
+
+    async def listen() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        presence.reschedule(0.0)  # a moment that is over: it ends now
+
+    try:
+        async with asyncio.timeout(None) as presence:
+            listening = asyncio.create_task(listen())
+            try:
+                return await work
+            finally:
+                listening.cancel()
+    except TimeoutError as error:
+        if presence.expired():
+            raise ClientDisconnect from error
+        raise  # the work's own
