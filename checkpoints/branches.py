@@ -12,14 +12,15 @@ from typing import Any
 
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import INTERRUPT
 from sqlalchemy import Select, bindparam, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.clock import keep_ahead_of
 from checkpoints.database import Database
-from checkpoints.errors import CheckpointNotFound, ThreadBusy
-from checkpoints.events import EventLog, NewEvent, StoredEvent
-from checkpoints.graph_tables import ROOT, Where, checkpoints
+from checkpoints.errors import CheckpointNotFound, StateDamaged, ThreadBusy
+from checkpoints.events import OUTBOX, EventLog, NewEvent, StoredEvent
+from checkpoints.graph_tables import ROOT, Where, checkpoints, writes
 from checkpoints.graph_writer import GraphWriter, copy_thread
 from checkpoints.idempotency import Finished, reserve
 from checkpoints.journal import EFFECTS, latest_effect
@@ -37,6 +38,8 @@ the tool call ids of the questions that are open in the fork."""
 Tell = Callable[[bytes], Sequence[NewEvent]]
 """The first events of a fork, from the response that it shows."""
 
+STATE = "00000000-0000-0000-0000-000000000000"
+"""In place of a task: LangGraph (`NULL_TASK_ID`) takes what this wrote for the state of the checkpoint."""
 _FORKED = " (fork)"
 _NOTE = (
     update(checkpoints)
@@ -66,7 +69,8 @@ class Branches:
         """Make a copy of the checkpoint the newest one; the run does so once, however often it is told to.
 
         What was pending there is not pending in the copy. `files`: they go back, too, so the copy is of the
-        same moment of theirs; whatever takes them there is done after it. Else theirs is the present moment.
+        same moment of theirs; whatever takes them there is done after it. Else theirs is the present moment,
+        and what was finished beside a question that was open there is known in the copy.
         Raises CheckpointNotFound, LeaseLost.
         """
 
@@ -92,7 +96,8 @@ class Branches:
             name = str(uuid6(clock_seq=details["step"]))
             body |= {"id": name, "ts": datetime.now(UTC).isoformat()}
             kind, packed = pack(*self._serde.dumps_typed(body))
-            await GraphWriter(connection, Where(run.thread_id, ROOT)).put_checkpoint(
+            writer = GraphWriter(connection, Where(run.thread_id, ROOT))
+            await writer.put_checkpoint(
                 {
                     "checkpoint_id": name,
                     "parent_id": checkpoint_id,
@@ -102,6 +107,10 @@ class Branches:
                     "body": packed,
                 }
             )
+            finished = [] if files else await _finished(connection, run.thread_id, checkpoint_id)
+            if finished:
+                known = [{**each, "checkpoint_id": name, "idx": at} for at, each in enumerate(finished)]
+                await writer.put_writes(known, replace=True)
 
         await self._database.write(operation)
         sys.audit("agent_service.checkpoint.stored")
@@ -114,7 +123,7 @@ class Branches:
         A fork of the latest checkpoint stands as the thread itself does: questions that are open there are
         open in it too, as its own. A fork of an earlier one is idle. The journal of effects stays behind.
         Finished if the same request was served before. Raises ThreadNotFound, ThreadBusy,
-        CheckpointNotFound, KeyReused.
+        CheckpointNotFound, KeyReused, StateDamaged.
         """
 
         async def operation(connection: AsyncConnection) -> tuple[Finished | None, list[StoredEvent]]:
@@ -167,7 +176,10 @@ class Branches:
                 questions.c.thread_id == source.thread_id, _ASKED_BY_THE_GRAPH
             )
             await connection.execute(insert(questions).from_select([questions.c.thread_id, *rest], rows))
-        latest = (await connection.execute(select(runs).where(runs.c.run_id == source.run_id))).one()
+        of_source = select(runs).where(runs.c.run_id == source.run_id)
+        latest = (await connection.execute(of_source)).one_or_none()
+        if latest is None:
+            raise StateDamaged(source.thread_id, "its latest run is missing")
         response = rewrite(latest.response if stands else None, still_open)
         await connection.execute(
             insert(runs).values(
@@ -190,6 +202,28 @@ def _head(thread_id: str) -> Select[Any]:
     return select(func.max(checkpoints.c.checkpoint_id)).where(
         checkpoints.c.thread_id == thread_id, checkpoints.c.namespace == ROOT
     )
+
+
+async def _finished(connection: AsyncConnection, thread_id: str, checkpoint_id: str) -> list[dict[str, Any]]:
+    """What the tasks of a checkpoint came to beside those that asked, as writes to the state of a copy.
+
+    The copy's tasks go by other names, so that what is theirs cannot be passed on to them.
+    """
+    here = (writes.c.thread_id == thread_id, writes.c.namespace == ROOT)
+    query = select(writes).where(*here, writes.c.checkpoint_id == checkpoint_id)
+    in_order = query.order_by(writes.c.task_path, writes.c.task_id, writes.c.idx)
+    rows = (await connection.execute(in_order)).all()
+    asked = {row.task_id for row in rows if row.channel == INTERRUPT}
+    return [
+        {"task_id": STATE, "task_path": "", "channel": row.channel, "kind": row.kind, "data": row.data}
+        for row in rows
+        if (row.task_id == STATE or (asked and row.task_id not in asked)) and _is_kept(row.channel)
+    ]
+
+
+def _is_kept(channel: str) -> bool:
+    """Whether the channel is of the state, and neither LangGraph's own nor a way to tell of it."""
+    return channel != OUTBOX and not channel.startswith(("__", "branch:"))
 
 
 async def _begin_journal(connection: AsyncConnection, thread_id: str) -> None:

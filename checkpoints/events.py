@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import Row, Select, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.database import Database
+from checkpoints.leases import check_fence
 from checkpoints.tables import events, threads
 
 OUTBOX = "outbox"
@@ -24,9 +25,13 @@ READERS = 3
 """How many followers read at the same time: fewer than a database has connections."""
 KEPT_PER_THREAD = 10_000
 """Of a longer thread the earliest events go, some hundred at a time, whatever their age."""
+KEPT_BYTES = 16 << 20
+"""Of a thread whose events are larger together the earliest go, too; the latest one always stays."""
 FORGOTTEN_AT_ONCE = 500
 """Events deleted in one transaction because of their age: others want to write too."""
 _SWEEP_EVERY = 256
+_LARGE = KEPT_BYTES // _SWEEP_EVERY
+"""Bytes that are a reason to sweep by themselves: between two sweeps come no more than KEPT_BYTES again."""
 
 _TAKE_NUMBERS = (
     update(threads)
@@ -53,6 +58,14 @@ _FORGET = delete(events).where(
     events.c.thread_id == bindparam("id"),
     events.c.seq < _FIRST.scalar_subquery() + bindparam("count"),
     events.c.created_at < bindparam("moment"),
+)
+_SINCE = func.sum(func.length(events.c.data)).over(order_by=events.c.seq.desc()).label("since")
+_SIZES = select(events.c.seq, _SINCE).where(events.c.thread_id == bindparam("id")).subquery()
+"""With each event of a thread the bytes of all from it to the latest."""
+_FULL_AT = select(func.max(_SIZES.c.seq)).where(_SIZES.c.since >= bindparam("most"))
+_SWEEP = delete(events).where(
+    events.c.thread_id == bindparam("id"),
+    or_(events.c.seq <= bindparam("too_old"), events.c.seq < _FULL_AT.scalar_subquery()),
 )
 
 
@@ -113,9 +126,18 @@ class EventLog:
             for listener in self._listeners:
                 listener(each)
 
-    async def add(self, thread_id: str, new: Sequence[NewEvent]) -> None:
-        """Store events and announce them. On a thread that is gone nothing happens."""
-        self.announce(await self._database.write(lambda connection: self.append(connection, thread_id, new)))
+    async def add(self, thread_id: str, new: Sequence[NewEvent], *, fence: int | None = None) -> None:
+        """Store events and announce them. On a thread that is gone nothing happens.
+
+        `fence`: of the run that tells them. Raises LeaseLost if it does not hold the thread any more.
+        """
+
+        async def operation(connection: AsyncConnection) -> list[StoredEvent]:
+            if fence is not None:
+                await check_fence(connection, thread_id, fence)
+            return await self.append(connection, thread_id, new)
+
+        self.announce(await self._database.write(operation))
 
     async def append(
         self, connection: AsyncConnection, thread_id: str, new: Sequence[NewEvent]
@@ -146,9 +168,10 @@ class EventLog:
             for each in stored
         ]
         await connection.execute(_ADD, rows)
-        if first // _SWEEP_EVERY != (last + 1) // _SWEEP_EVERY:
-            too_old = (events.c.thread_id == thread_id, events.c.seq <= last - KEPT_PER_THREAD)
-            await connection.execute(delete(events).where(*too_old))
+        is_large = sum(len(each.data) for each in new) >= _LARGE
+        if is_large or first // _SWEEP_EVERY != (last + 1) // _SWEEP_EVERY:
+            limits = {"id": thread_id, "too_old": last - KEPT_PER_THREAD, "most": KEPT_BYTES}
+            await connection.execute(_SWEEP, limits)
         return stored
 
     async def after(self, thread_id: str, seq: int, limit: int = 500) -> list[StoredEvent]:

@@ -23,6 +23,7 @@ from checkpoints.errors import (
     LeaseLost,
     NotWaiting,
     QuestionOpen,
+    StateDamaged,
     ThreadBusy,
     ThreadNotFound,
 )
@@ -118,9 +119,10 @@ class RunStore:
                 found = await find_thread(connection, new.thread_id, lock=True)
             if found is None or found.principal != new.principal:
                 raise ThreadNotFound(new.thread_id)
-            if found.status == "requires_human_input":
-                first, *_ = await find_questions(connection, new.thread_id, status="open")
-                raise QuestionOpen(first.tool_call_id, first.question)
+            if found.status == "requires_human_input" and (
+                asked := await find_questions(connection, new.thread_id, status="open")
+            ):
+                raise QuestionOpen(asked[0].tool_call_id, asked[0].question)
             return await self._start(connection, found, new, "invoke", new.run_id, instruction)
 
         return await self._begun(operation)
@@ -271,7 +273,10 @@ class RunStore:
             return (await connection.execute(query)).scalar_one_or_none()
 
     async def take_over(self, thread_id: str) -> Run | None:
-        """Claim a run that nobody performs any more; None when somebody else was faster."""
+        """Claim a run that nobody performs any more; None when somebody else was faster.
+
+        Raises StateDamaged.
+        """
 
         async def operation(connection: AsyncConnection) -> Run | None:
             thread = await find_thread(connection, thread_id, lock=True)
@@ -351,7 +356,11 @@ class RunStore:
         return run, await self._log.append(connection, run.thread_id, new.events)
 
     async def _latest(self, connection: AsyncConnection, thread: ThreadRecord) -> Row[Any]:
-        return (await connection.execute(select(runs).where(runs.c.run_id == thread.run_id))).one()
+        """The row of the thread's latest run. Raises StateDamaged."""
+        row = (await connection.execute(select(runs).where(runs.c.run_id == thread.run_id))).one_or_none()
+        if row is None:
+            raise StateDamaged(thread.thread_id, "its latest run is missing")
+        return row
 
     async def _response(self, connection: AsyncConnection, run_id: str | None) -> bytes | None:
         query = select(runs.c.response).where(runs.c.run_id == run_id)

@@ -10,7 +10,7 @@ from sqlalchemy import Row, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.database import Database
-from checkpoints.errors import ThreadBusy, ThreadNotFound
+from checkpoints.errors import LeaseLost, ThreadBusy, ThreadNotFound
 from checkpoints.graph_tables import GRAPH_TABLES
 from checkpoints.owner import condition
 from checkpoints.tables import blobs, events, idempotency, questions, runs, threads
@@ -129,10 +129,16 @@ class ThreadStore:
             rows = await connection.execute(query.order_by(threads.c.updated_at))
             return [ThreadRecord.of(row) for row in rows]
 
-    async def accept_project(self, thread_id: str, identity: str) -> None:
-        """The folder that stands at the project's path now is the thread's project from now on."""
-        change = update(threads).where(threads.c.thread_id == thread_id).values(project_identity=identity)
-        await self._database.write(lambda connection: connection.execute(change))
+    async def accept_project(self, thread_id: str, fence: int, identity: str) -> None:
+        """The folder that stands at the project's path now is the thread's project from now on.
+
+        `fence`: of the run that accepts it. Raises LeaseLost.
+        """
+        held = (threads.c.thread_id == thread_id, threads.c.fence == fence)
+        change = update(threads).where(*held).values(project_identity=identity)
+        done = await self._database.write(lambda connection: connection.execute(change))
+        if done.rowcount != 1:
+            raise LeaseLost(thread_id)
 
     async def request_cancel(self, principal: str, thread_id: str, run_id: str | None) -> None:
         """Ask whichever process runs the thread to stop; it sees to it when it renews its lease."""

@@ -35,7 +35,11 @@ class ToolContext:
     workspace: Workspace | None
     """The project's files; None when the request named no project."""
     ask: Callable[[HumanRequest], HumanReply]
-    """Pauses the run until the human has answered. May raise to do so: let it through."""
+    """Pauses the run until the human has answered. May raise to do so: let it through.
+
+    Once in one call, as the question goes by the call's name; the approval of what a tool plans is such a
+    question, too. Raises ToolError the second time.
+    """
 
     @property
     def files(self) -> Workspace:

@@ -26,7 +26,6 @@ from agent_service.agent.feed import EventFeed
 from agent_service.agent.short_text import in_short
 from agent_service.agent.supervisor import ActiveRun, RunSupervisor
 from agent_service.agent.timeline import Timeline
-from agent_service.agent.withdrawal import withdraw_questions
 from agent_service.agent.workspace_watch import WorkspaceWatch
 from checkpoints.diagnosis import diagnose
 from checkpoints.errors import ThreadBusy, ThreadNotFound
@@ -200,7 +199,7 @@ class CodeAgent:
                 return await self.thread(caller, thread_id)
             active = self._supervisor.active(thread_id)
             if record.status == "requires_human_input":
-                await withdraw_questions(self._stores.questions, caller.name, thread_id, "cancelled")
+                await self._supervisor.withdraw(caller.name, thread_id, "cancelled")
             elif record.status != "running":
                 return await self.thread(caller, thread_id)
             elif active is not None and active.task is not None and active.run.run_id == record.run_id:

@@ -228,6 +228,15 @@ class PrunedThread(Documented):
     """Where `keep_checkpoints` was asked for."""
 
 
+class SkippedThread(Documented):
+    """A thread that could not be looked at, so that nothing of it was cleared away."""
+
+    thread_id: str
+    """The thread."""
+    reason: str
+    """Why not, and what to do about it."""
+
+
 class Pruned(Documented):
     """What was cleared away; with `dry_run` what would be."""
 
@@ -239,6 +248,8 @@ class Pruned(Documented):
     """Threads that are gone as a whole."""
     threads: list[PrunedThread] = Field(default_factory=list)
     """All of these, those longest left alone first."""
+    skipped: list[SkippedThread] = Field(default_factory=list)
+    """Threads that are damaged."""
 
 
 class KeptFile(Documented):

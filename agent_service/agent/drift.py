@@ -24,6 +24,8 @@ MOST_NAMED = 40
 async def find_drift(context: AgentContext, open_calls: Sequence[str]) -> None:
     """Compare what was seen with the files as they are; followers are told at once, the model in its turn.
 
+    Raises LeaseLost.
+
     `open_calls` are the tool calls without an answer: a crash may have come between the write of one and the
     note of it, and that write is nobody else's.
     """
@@ -38,11 +40,11 @@ async def find_drift(context: AgentContext, open_calls: Sequence[str]) -> None:
         if drift.get(record.path) == (record.after_hash or ABSENT):
             del drift[record.path]
     seen.drift = drift
-    if untold := seen.untold():
-        paths = sorted(untold)[:MAX_PATHS]
+    if news := seen.unheard():
         run = context.run
-        event = WorkspaceChanged(thread_id=run.thread_id, run_id=run.run_id, paths=paths)
-        await context.log.add(run.thread_id, [new_event(event)])
+        event = WorkspaceChanged(thread_id=run.thread_id, run_id=run.run_id, paths=sorted(news)[:MAX_PATHS])
+        await context.log.add(run.thread_id, [new_event(event)], fence=run.fence)
+        seen.hear(news)
 
 
 def changed_since(seen: Mapping[str, str], workspace: Workspace) -> dict[str, str]:

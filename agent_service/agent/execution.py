@@ -57,12 +57,13 @@ class Reached:
 
 async def execute(
     graph: AgentGraph,
+    snapshot: StateSnapshot,
     turn: Turn,
     questions: Sequence[Question],
     context: AgentContext,
     control: RunControl,
 ) -> Reached:
-    """Run the graph from where its thread stands until it ends, pauses or is stopped."""
+    """Run the graph from where its thread stands, the snapshot, until it ends, pauses or is stopped."""
     config: RunnableConfig = {
         "configurable": {"thread_id": context.run.thread_id, FENCE: context.run.fence},
         "metadata": {"run_id": context.run.run_id},
@@ -70,7 +71,6 @@ async def execute(
     }
     ended: Exception | None = None
     drained = False
-    snapshot = await graph.aget_state(config)
     step = next_input(snapshot, turn, questions)
     if step is not None:
         context.seen.load(snapshot.values.get("seen", ()))
@@ -82,7 +82,7 @@ async def execute(
             ended = context.stop.reason
         except (RunEnded, RoutingError) as error:
             ended = error
-    snapshot = await graph.aget_state(config)
+        snapshot = await graph.aget_state(config)
     answered = {q.interrupt_id for q in questions if q.status != "open"}
     waiting = [] if ended else [_question(i.id, i.value) for i in snapshot.interrupts if i.id not in answered]
     return Reached(dict(snapshot.values), waiting, ended, drained)

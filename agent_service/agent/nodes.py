@@ -27,7 +27,7 @@ from agent_service.agent.messages import (
     to_chat_messages,
     unanswered_calls,
 )
-from agent_service.agent.prompt import instruction_text, system_prompt
+from agent_service.agent.prompt import system_prompt
 from agent_service.agent.state import AgentContext, AgentState, Spent, instruction_id
 from routing.errors import StreamCut
 from routing.types import ChatRequest, Payer, RouteDecision
@@ -43,7 +43,7 @@ _STREAM_ATTEMPTS = 3
 
 async def prepare(state: AgentState, runtime: Runtime[AgentContext]) -> dict[str, Any]:
     """Take the instruction in, after answering every call that an earlier turn left open."""
-    turn = state["turn"]
+    turn, ctx = state["turn"], runtime.context
     fates = dict.fromkeys(turn["cancelled"], CANCELLED_QUESTION)
     fates |= dict.fromkeys(turn["expired"], EXPIRED_QUESTION)
     repairs = [
@@ -58,8 +58,8 @@ async def prepare(state: AgentState, runtime: Runtime[AgentContext]) -> dict[str
         "charged_usd": 0.0,
         "models": [],
     }
-    instruction = HumanMessage(content=instruction_text(turn), id=instruction_id(turn["id"]))
-    return {"messages": [*repairs, instruction], "spent": spent}
+    instruction = HumanMessage(content=ctx.instruction, id=instruction_id(turn["id"]))
+    return {"messages": [*repairs, instruction], "spent": spent, "seen": ctx.seen.unsaved()}
 
 
 async def call_model(state: AgentState, runtime: Runtime[AgentContext]) -> dict[str, Any]:
@@ -93,7 +93,7 @@ async def call_model(state: AgentState, runtime: Runtime[AgentContext]) -> dict[
     return {
         "messages": [*notes, *answer],
         "spent": spent,
-        "seen": ctx.seen.tell(drift),
+        "seen": [*ctx.seen.unsaved(), *ctx.seen.tell(drift)],
         "outbox": list(map(events.new_event, told)),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent_service.agent.state import Turn
+from agent_service.agent.contract import CodeAgentRequest
 
 _WITH_PROJECT = (
     "You are a coding agent. You work in the project folder of a person, through tools; paths are relative "
@@ -23,11 +23,11 @@ def system_prompt(*, has_project: bool) -> str:
     return _WITH_PROJECT if has_project else _WITHOUT_PROJECT
 
 
-def instruction_text(turn: Turn) -> str:
+def instruction_text(request: CodeAgentRequest) -> str:
     """The person's message: the instruction, then language and material if there are any."""
-    parts = [turn["instruction"]]
-    if turn["language"]:
-        parts.append(f"Language: {turn['language']}")
-    if turn["context"]:
-        parts.append(f"Context:\n{turn['context']}")
+    parts = [request.instruction]
+    if request.language:
+        parts.append(f"Language: {request.language}")
+    if request.context:
+        parts.append(f"Context:\n{request.context}")
     return "\n\n".join(parts)

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from langchain_core.messages import AnyMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.runtime import RunControl
+from langgraph.types import StateSnapshot
 
 from agent_service.agent.approvals import doubts, read_answer
 from agent_service.agent.contract import (
@@ -31,6 +33,7 @@ from agent_service.agent.limits import StopSignal, limit_reached
 from agent_service.agent.messages import in_a_few_words, raw_arguments, thread_message
 from agent_service.agent.outcome import Outcome
 from agent_service.agent.parts import AgentParts
+from agent_service.agent.prompt import instruction_text
 from agent_service.agent.refusals import Refusals, calls_since, is_no
 from agent_service.agent.rewind import Rewinder
 from agent_service.agent.state import AgentContext, Turn, instruction_id
@@ -79,20 +82,22 @@ class Runner:
             return await self._outcome(run, Reached({}, [], ended), questions)
         if gate is not None:
             return await self._outcome(run, Reached({}, [gate], None), questions)
+        snapshot = await self._snapshot(run.thread_id)
         if workspace and (pending := await self._judge.pending(run.thread_id, before_turn=run.turn_id)):
-            messages = await self._graph_messages(run.thread_id)
-            await self._judge.judge(run.thread_id, pending, workspace, messages)
+            await self._judge.judge(run.thread_id, pending, workspace, _messages(snapshot))
+        request = await self._request(run)
         control = RunControl()
         stop.when_told(control.request_drain)
         context = AgentContext(
             run=run,
+            instruction=instruction_text(request) if request else "",
             router=self._parts.router(),
             tools=self._parts.tools,
             workspace=workspace,
             journal=self._stores.journal,
             log=self._stores.log,
             approvals=self._parts.approvals,
-            refusals=await self._refusals(run, questions),
+            refusals=self._refusals(run, questions, _messages(snapshot)),
             limits=self._parts.limits,
             stream=self._parts.stream,
             wrote=self._parts.wrote,
@@ -100,19 +105,19 @@ class Runner:
             | await self._stores.journal.call_ids(run.thread_id),
             stop=stop,
         )
-        turn = await self._turn(run, questions)
+        turn = _turn(run, request, questions, snapshot)
         seconds = self._parts.limits.max_run_seconds
         time_is_up = limit_reached(f"{seconds:g} seconds for one run", "max_run_seconds")
         timer = asyncio.get_running_loop().call_later(seconds, stop.set, time_is_up)
         try:
-            reached = await execute(self._graph, turn, questions, context, control)
+            reached = await execute(self._graph, snapshot, turn, questions, context, control)
         finally:
             timer.cancel()
         return None if reached.drained else await self._outcome(run, reached, questions)
 
     async def messages(self, thread_id: str) -> list[ThreadMessage]:
         """The conversation so far."""
-        return [thread_message(each) for each in await self._graph_messages(thread_id)]
+        return [thread_message(each) for each in _messages(await self._snapshot(thread_id))]
 
     async def checkpoints(
         self, thread_id: str, *, limit: int, before: str | None, waiting: bool
@@ -139,7 +144,7 @@ class Runner:
         messages: list[AnyMessage] = []  # who made them is told on the branch that is left behind
         if await self._judge.pending(run.thread_id):
             with suppress(StateDamaged):  # going back may be the way out of it
-                messages = await self._graph_messages(run.thread_id)
+                messages = _messages(await self._snapshot(run.thread_id))
         workspace: Workspace | None = None
 
         async def open_workspace() -> Workspace | None:
@@ -153,10 +158,9 @@ class Runner:
             await self._judge.judge(run.thread_id, pending, workspace, messages)
         return done
 
-    async def _graph_messages(self, thread_id: str) -> list[AnyMessage]:
-        snapshot = await self._graph.aget_state({"configurable": {"thread_id": thread_id}})
-        found: list[AnyMessage] = snapshot.values.get("messages", [])
-        return found
+    async def _snapshot(self, thread_id: str) -> StateSnapshot:
+        """Where the thread stands. Raises StateDamaged."""
+        return await self._graph.aget_state({"configurable": {"thread_id": thread_id}})
 
     async def _workspace(self, thread: ThreadRecord) -> Workspace | None:
         """The project's files, cleared of what a crash left. Raises Misconfigured."""
@@ -171,37 +175,20 @@ class Runner:
             reached = replace(reached, open=[replace(q, expires_at=end) for q in reached.open])
         return await asyncio.to_thread(outcome, run, reached, still_open, changes)
 
-    async def _turn(self, run: Run, questions: list[Question]) -> Turn:
-        """The instruction this run works on, as it was asked for."""
-        cancelled = [q.tool_call_id for q in questions if q.status == "cancelled"]
-        expired = [q.tool_call_id for q in questions if q.status == "expired"]
+    async def _request(self, run: Run) -> CodeAgentRequest | None:
+        """What brought the turn; None if it was given to the thread that this one is a fork of."""
         stored = await self._stores.runs.request(run.thread_id, run.turn_id)
-        if stored is None:  # it was given to the thread that this one is a fork of
-            snapshot = await self._graph.aget_state({"configurable": {"thread_id": run.thread_id}})
-            turn: Turn = snapshot.values["turn"]
-            return {**turn, "cancelled": cancelled, "expired": expired}
-        request = CodeAgentRequest.model_validate_json(stored, extra="ignore")  # of another version, too
-        return {
-            "id": run.turn_id,
-            "instruction": request.instruction,
-            "context": request.context,
-            "language": request.language,
-            "provider": request.provider,
-            "model": request.model or AUTO_MODEL,
-            "quality": request.model_quality or "best_quality",
-            "approvals": dict(request.approvals or {}),
-            "cancelled": cancelled,
-            "expired": expired,
-        }
+        if stored is None:
+            return None
+        return CodeAgentRequest.model_validate_json(stored, extra="ignore")  # of another version, too
 
-    async def _refusals(self, run: Run, questions: list[Question]) -> Refusals:
+    def _refusals(self, run: Run, questions: list[Question], messages: list[AnyMessage]) -> Refusals:
         """What the human said no to since the instruction."""
         if not any(map(is_no, questions)):
             return Refusals(asked=frozenset(q.tool_call_id for q in questions if q.kind == "approval"))
-        snapshot = await self._graph.aget_state({"configurable": {"thread_id": run.thread_id}})
         paths = {
             call["id"] or "": call_path(call["name"], raw_arguments(call["args"]), self._parts.tools)
-            for call in calls_since(instruction_id(run.turn_id), snapshot.values.get("messages", []))
+            for call in calls_since(instruction_id(run.turn_id), messages)
         }
         return Refusals.among(questions, paths)
 
@@ -226,8 +213,34 @@ class Runner:
             )
         if not read_answer(asked.answer or "no")[0]:
             raise Misconfigured("The project folder was replaced, and the answer was not to go on with it.")
-        await self._stores.threads.accept_project(run.thread_id, workspace.identity)
+        await self._stores.threads.accept_project(run.thread_id, run.fence, workspace.identity)
         return None
+
+
+def _turn(
+    run: Run, request: CodeAgentRequest | None, questions: Sequence[Question], snapshot: StateSnapshot
+) -> Turn:
+    """The instruction this run works on, as it was asked for."""
+    cancelled = [q.tool_call_id for q in questions if q.status == "cancelled"]
+    expired = [q.tool_call_id for q in questions if q.status == "expired"]
+    if request is None:
+        turn: Turn = snapshot.values["turn"]
+        return {**turn, "cancelled": cancelled, "expired": expired}
+    return {
+        "id": run.turn_id,
+        "language": request.language,
+        "provider": request.provider,
+        "model": request.model or AUTO_MODEL,
+        "quality": request.model_quality or "best_quality",
+        "approvals": dict(request.approvals or {}),
+        "cancelled": cancelled,
+        "expired": expired,
+    }
+
+
+def _messages(snapshot: StateSnapshot) -> list[AnyMessage]:
+    found: list[AnyMessage] = snapshot.values.get("messages", [])
+    return found
 
 
 def _open_workspace(thread: ThreadRecord, unfinished: list[str]) -> Workspace | None:

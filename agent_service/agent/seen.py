@@ -5,6 +5,7 @@ it, and a fork or a rewind of the conversation brings back what was known then:
 
 `<SHA-256> <path>`        the content that was seen; `absent` in place of the hash for a file that was deleted
 `told:<SHA-256> <path>`   the model was told that somebody else left this content there
+`heard:<SHA-256> <path>`  whoever follows the thread was told so
 
 The latest text about a path counts.
 """
@@ -19,7 +20,7 @@ from tools.paths import normalise
 ABSENT = "absent"
 UNREADABLE = "unreadable"
 """In place of a hash: something that is no readable file stands there now, or a huge one."""
-_TOLD = "told:"
+_TOLD, _HEARD = "told:", "heard:"
 
 
 def fingerprint(content: bytes | None) -> str:
@@ -33,12 +34,14 @@ class SeenFiles:
     def __init__(self, entries: Iterable[str] = ()) -> None:
         self.drift: dict[str, str] = {}
         """What was found changed at the start of the run: path -> fingerprint."""
+        self._unsaved: list[str] = []
         self.load(entries)
 
     def load(self, entries: Iterable[str]) -> None:
         """Know what these entries say, and nothing else."""
         self._seen: dict[str, str] = {}
         self._told: dict[str, str] = {}
+        self._heard: dict[str, str] = {}
         for entry in entries:
             self._take(entry)
 
@@ -58,6 +61,10 @@ class SeenFiles:
             if found not in (self._seen.get(path), self._told.get(path))
         }
 
+    def unheard(self) -> dict[str, str]:
+        """The part of it that those who follow the thread do not know of either."""
+        return {path: found for path, found in self.untold().items() if self._heard.get(path) != found}
+
     def saw(self, path: str, found: str) -> list[str]:
         """Note what is seen at a path now; gives the entries that are new."""
         self.drift.pop(path, None)
@@ -73,13 +80,25 @@ class SeenFiles:
         """Note that the model is told of this drift; gives the entries that are new."""
         return [self._take(f"{_TOLD}{found} {path}") for path, found in drift.items()]
 
+    def hear(self, drift: Mapping[str, str]) -> None:
+        """Note that followers were told of this drift; the entries are among the unsaved ones."""
+        self._unsaved += [self._take(f"{_HEARD}{found} {path}") for path, found in drift.items()]
+
+    def unsaved(self) -> list[str]:
+        """The entries from before the first step of the run, for the one that is finished first."""
+        entries, self._unsaved = self._unsaved, []
+        return entries
+
     def _take(self, entry: str) -> str:
         found, _, path = entry.partition(" ")
         if found.startswith(_TOLD):
             self._told[path] = found.removeprefix(_TOLD)
+        elif found.startswith(_HEARD):
+            self._heard[path] = found.removeprefix(_HEARD)
         else:
             self._seen[path] = found
-            self._told.pop(path, None)  # should the older content come back, that is news again
+            for known in (self._told, self._heard):
+                known.pop(path, None)  # should the older content come back, that is news again
         return entry
 
 

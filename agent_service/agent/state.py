@@ -28,9 +28,7 @@ class Turn(TypedDict):
     """One instruction: plain values, so that a checkpoint can be read by any version."""
 
     id: str
-    """The run that brought it."""
-    instruction: str
-    context: str | None
+    """The run that brought it; that run's request has the words, which may be many."""
     language: str | None
     provider: str | None
     model: str
@@ -94,6 +92,8 @@ class AgentContext:
     """What the nodes of one run work with."""
 
     run: Run
+    instruction: str
+    """The person's message that the turn begins with; empty in a fork of a thread that is past it."""
     router: ModelRouter
     tools: ToolRegistry
     workspace: Workspace | None

@@ -7,15 +7,16 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from agent_service.agent.chores import of_one_thread, repeat
 from agent_service.agent.errors import InternalFault, RunCancelled
 from agent_service.agent.limits import StopSignal
 from agent_service.agent.outcome import Ending, Outcome, failed
@@ -81,13 +82,13 @@ class RunSupervisor:
         self._draining = False
 
     async def __aenter__(self) -> Self:
-        self._renewing = asyncio.create_task(_repeat(self._renew, RENEW_SECONDS))
+        self._renewing = asyncio.create_task(repeat(self._renew, RENEW_SECONDS))
         self._chores = (
-            asyncio.create_task(_repeat(self._take_over, LOOK_SECONDS)),
+            asyncio.create_task(repeat(self._take_over, LOOK_SECONDS)),
             asyncio.create_task(
-                _repeat(self._forget_events, FORGET_SECONDS, after=random.uniform(*FIRST_FORGET_SECONDS))
+                repeat(self._forget_events, FORGET_SECONDS, after=random.uniform(*FIRST_FORGET_SECONDS))
             ),
-            asyncio.create_task(_repeat(self._expire, LOOK_SECONDS)),
+            asyncio.create_task(repeat(self._expire, LOOK_SECONDS)),
             asyncio.create_task(self._warm_up()),
         )
         return self
@@ -128,6 +129,14 @@ class RunSupervisor:
     def active(self, thread_id: str) -> ActiveRun | None:
         """The thread's run, if it is under way in this process."""
         return self._active.get(thread_id)
+
+    async def withdraw(self, principal: str, thread_id: str, status: Literal["cancelled", "expired"]) -> None:
+        """Close all open questions of a thread, which is idle then; nothing if it does not wait.
+
+        Raises ThreadNotFound, StateDamaged.
+        """
+        if await withdraw_questions(self._stores.questions, principal, thread_id, status):
+            await self._trim(thread_id)
 
     async def runner(self) -> Runner:
         """The runner; made on first use, which imports LangGraph in a worker thread."""
@@ -261,13 +270,17 @@ class RunSupervisor:
         if self._draining:
             return
         for thread in await abandoned_threads(self._stores.database, self._active.keys()):
-            if not (thread.cancel_requested or await asyncio.to_thread(self._is_here, thread)):
-                continue
-            if run := await self._stores.runs.take_over(thread.thread_id):
-                logger.info("taking up run %s of thread %s again", run.run_id, run.thread_id)
-                active = self.start(run)
-                if thread.cancel_requested:
-                    active.stop.set(RunCancelled())
+            with of_one_thread(thread.thread_id, "taking up runs"):
+                await self._take_up(thread)
+
+    async def _take_up(self, thread: ThreadRecord) -> None:
+        if not (thread.cancel_requested or await asyncio.to_thread(self._is_here, thread)):
+            return
+        if run := await self._stores.runs.take_over(thread.thread_id):
+            logger.info("taking up run %s of thread %s again", run.run_id, run.thread_id)
+            active = self.start(run)
+            if thread.cancel_requested:
+                active.stop.set(RunCancelled())
 
     def _is_here(self, thread: ThreadRecord) -> bool:
         """Whether this machine shall go on with the thread: its project is here, at the same path.
@@ -290,24 +303,12 @@ class RunSupervisor:
     async def _expire(self) -> None:
         """Close the questions that nobody answered in time."""
         for principal, thread_id in await self._stores.questions.expired():
-            await withdraw_questions(self._stores.questions, principal, thread_id, "expired")
+            with of_one_thread(thread_id, "closing questions"):
+                await self.withdraw(principal, thread_id, "expired")
 
 
 class _LetGo(Exception):
     """The service ends while the database refuses: somebody else takes the run up from what is stored."""
-
-
-async def _repeat(chore: Callable[[], Awaitable[None]], seconds: float, *, after: float = 0.0) -> None:
-    """Do the chore for ever, first after so many seconds; after a failure the next time may go better."""
-    await asyncio.sleep(after)
-    while True:
-        try:
-            await chore()
-        except (SQLAlchemyError, DatabaseUnusable) as error:
-            logger.error("a chore of the service waits for the database: %s", error)
-        except Exception:
-            logger.exception("a chore of the service failed; it is tried again")
-        await asyncio.sleep(seconds)
 
 
 def _growing(first: float, last: float) -> Iterator[float]:

@@ -19,10 +19,12 @@ from agent_service.agent.contract import (
     PrunedThread,
     PruneRequest,
     RewindRequest,
+    SkippedThread,
 )
 from agent_service.agent.forks import forked_events, forked_response
 from agent_service.agent.supervisor import ActiveRun, RunSupervisor
 from agent_service.agent.withdrawal import question_closed
+from checkpoints.errors import StateDamaged
 from checkpoints.idempotency import Finished, IdempotencyKey
 from checkpoints.runs import NewRun
 from checkpoints.stores import Stores
@@ -110,9 +112,7 @@ class Timeline:
         found = await self._stores.threads.finished(principal, before=before)
         done = Pruned()
         if request.keep_checkpoints is not None:
-            gone = await self._trim(found, request.keep_checkpoints, dry_run=request.dry_run)
-            together = sum(each.checkpoints_deleted for each in gone)
-            done = Pruned(threads_pruned=len(gone), checkpoints_deleted=together, threads=gone)
+            done = await self._trim(found, request.keep_checkpoints, dry_run=request.dry_run)
         elif request.delete and before is not None:
             gone = await self._delete(found, before, dry_run=request.dry_run)
             done = Pruned(threads_deleted=len(gone), threads=gone)
@@ -131,16 +131,25 @@ class Timeline:
             if dry_run or await store.forget_finished(each.principal, each.thread_id, before)
         ]
 
-    async def _trim(self, found: Sequence[ThreadRecord], keep: int, *, dry_run: bool) -> list[PrunedThread]:
-        """Delete all but so many checkpoints of these threads; those that had more."""
+    async def _trim(self, found: Sequence[ThreadRecord], keep: int, *, dry_run: bool) -> Pruned:
+        """Delete all but so many checkpoints of these threads; those that had more, and the damaged ones."""
         history = (await self._supervisor.runner()).history
         drop = history.surplus if dry_run else history.keep_last
-        counted = [(each, await drop(each.thread_id, keep)) for each in found]
-        return [
-            PrunedThread(thread_id=each.thread_id, title=each.title, checkpoints_deleted=count)
-            for each, count in counted
-            if count
-        ]
+        done = Pruned()
+        for each in found:
+            try:
+                count = await drop(each.thread_id, keep)
+            except StateDamaged as damaged:
+                logger.error("checkpoints of a damaged thread are not deleted: %s", damaged)
+                done.skipped.append(SkippedThread(thread_id=each.thread_id, reason=str(damaged)))
+                continue
+            if count:
+                done.threads.append(
+                    PrunedThread(thread_id=each.thread_id, title=each.title, checkpoints_deleted=count)
+                )
+        done.threads_pruned = len(done.threads)
+        done.checkpoints_deleted = sum(each.checkpoints_deleted for each in done.threads)
+        return done
 
     async def _compact(self) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -40,6 +40,10 @@ _TELLING: Mapping[type[ToolError], Outcome] = MappingProxyType(
     }
 )
 """What a failed call says about the model that made it; the other failures are not its fault alone."""
+ASKED_TWICE = (
+    "a tool may ask the human once in one call, and an approval counts; nothing more was done. "
+    "Do without it, and tell the user."
+)
 
 
 async def run_tool(state: ToolTask, runtime: Runtime[AgentContext]) -> dict[str, Any]:
@@ -64,7 +68,11 @@ async def run_tool(state: ToolTask, runtime: Runtime[AgentContext]) -> dict[str,
     )
     told: list[events.AgentEvent] = [] if done.started_told else [started]
     told.append(_finished(task, done, ctx))
-    return {"messages": [answer], "seen": notes.entries, "outbox": list(map(events.new_event, told))}
+    return {
+        "messages": [answer],
+        "seen": [*ctx.seen.unsaved(), *notes.entries],
+        "outbox": list(map(events.new_event, told)),
+    }
 
 
 def _storable(result: ToolResult) -> ToolResult:
@@ -107,7 +115,7 @@ async def _perform(
     call: ToolCall, task: ToolTask, ctx: AgentContext, notes: CallNotes, started: NewEvent
 ) -> Done:
     files = ctx.workspace and ctx.workspace.observed(notes.read)
-    tool_ctx = ToolContext(workspace=files, ask=lambda request: _ask(request, task["id"]))
+    tool_ctx = ToolContext(workspace=files, ask=_ask_once(task["id"]))
     if call.tool.effect in ("none", "human"):
         return Done(await call.run(tool_ctx))
     decide = partial(ctx.approvals.verdict, call.tool.name, call.tool.effect, wish=task["approval"])
@@ -115,19 +123,29 @@ async def _perform(
     return await runner.carry_out(call, task["id"], decide)
 
 
-def _ask(request: HumanRequest, call_id: str) -> HumanReply:
-    """Pause the run; comes back with the answer when the run goes on."""
-    answer = interrupt(
-        {
-            "tool_call_id": call_id,
-            "question": request.question,
-            "kind": request.kind,
-            "options": list(request.options),
-            "preview": request.preview,
-            "proposal": request.proposal,
-        }
-    )
-    return HumanReply(text=answer["text"], proposal=answer["proposal"])
+def _ask_once(call_id: str) -> Callable[[HumanRequest], HumanReply]:
+    """What a call asks the human with; a question goes by the name of its call, so there is one of each."""
+    asked = False
+
+    def ask(request: HumanRequest) -> HumanReply:
+        """Pause the run; comes back with the answer when it goes on. Raises ToolError the second time."""
+        nonlocal asked
+        if asked:
+            raise ToolError(ASKED_TWICE)
+        asked = True
+        answer = interrupt(
+            {
+                "tool_call_id": call_id,
+                "question": request.question,
+                "kind": request.kind,
+                "options": list(request.options),
+                "preview": request.preview,
+                "proposal": request.proposal,
+            }
+        )
+        return HumanReply(text=answer["text"], proposal=answer["proposal"])
+
+    return ask
 
 
 def _started(task: ToolTask, ctx: AgentContext) -> events.ToolStarted:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import orjson
+from pydantic import ValidationError
 
 from agent_service.agent.contract import CodeAgentResponse
 from agent_service.events import QuestionClosed, new_event
+from checkpoints.errors import StateDamaged
 from checkpoints.events import NewEvent
 from checkpoints.questions import Question, QuestionStore
 
@@ -30,14 +32,17 @@ def question_closed(
 
 async def withdraw_questions(
     store: QuestionStore, principal: str, thread_id: str, status: Literal["cancelled", "expired"]
-) -> None:
-    """Close all open questions of a thread, which is idle then; nothing if it does not wait.
+) -> bool:
+    """Close all open questions of a thread, which is idle then; False if it does not wait.
 
-    Raises ThreadNotFound.
+    Raises ThreadNotFound, StateDamaged.
     """
 
     def rewrite(stored: bytes) -> bytes:
-        response = CodeAgentResponse.model_validate_json(stored)
+        try:
+            response = CodeAgentResponse.model_validate_json(stored)
+        except ValidationError as error:
+            raise StateDamaged(thread_id, "its latest response cannot be read") from error
         withdrawn = response.model_copy(
             update={
                 "agent_status": "error",
@@ -51,4 +56,4 @@ async def withdraw_questions(
     def tell(run_id: str, question: Question) -> NewEvent:
         return question_closed(thread_id, run_id, question, status, principal)
 
-    await store.withdraw(principal, thread_id, by=principal, status=status, rewrite=rewrite, tell=tell)
+    return await store.withdraw(principal, thread_id, by=principal, status=status, rewrite=rewrite, tell=tell)

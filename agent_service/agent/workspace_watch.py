@@ -32,7 +32,7 @@ QUIET_MS = 100
 GATHERED_MS = 1_000
 """Changes are told after so long without a further one, or after so long in all."""
 STOP_MS = 500
-"""How soon a watch that is needed no more ends."""
+"""How soon a watch that is needed no more ends, and one whose folder was replaced begins anew."""
 MOST_LOOKED_AT = 2_000
 """Files of one batch that are looked at; a branch that is switched may touch more."""
 _OWN_KEPT = 8
@@ -113,7 +113,12 @@ class WorkspaceWatch:
                 follower.own.setdefault(path, deque(maxlen=_OWN_KEPT)).append(found)
 
     def _start(self, root: Path, project: _Project) -> asyncio.Task[None]:
-        task = asyncio.create_task(_watch(root, project))
+        async def watched() -> None:
+            await _watch(root, project)
+            if self._projects.get(root) is project:  # it could not be had: whoever comes next may try again
+                del self._projects[root]
+
+        task = asyncio.create_task(watched())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -152,33 +157,54 @@ async def _tell(follower: _Follower, batch: Batch) -> None:
 
 def _look(root: Path, stop: threading.Event, deliver: Callable[[Batch | None], None]) -> None:
     """Deliver batches of changed files until told to stop; None at the end, also when watching fails."""
+    workspace = Workspace(root)
     try:
-        from watchfiles import Change, DefaultFilter, watch  # most services are never followed
-
-        usual, workspace = DefaultFilter(), Workspace(root)
-
-        def is_wanted(change: Change, path: str) -> bool:
-            relative = path.removeprefix(f"{root}/")
-            return usual(change, relative) and not is_temporary(Path(relative).name)
-
-        for changes in watch(
-            root,
-            watch_filter=is_wanted,
-            debounce=GATHERED_MS,
-            step=QUIET_MS,
-            stop_event=stop,
-            rust_timeout=STOP_MS,
-        ):
-            paths = {path.removeprefix(f"{root}/"): change for change, path in changes}
-            added = [path for path, change in paths.items() if change is Change.added]
-            within = {each for path in added for each in _within(path, workspace)}
-            wanted = {*paths, *(each for each in within if is_wanted(Change.added, each))}
-            if batch := _present(sorted(wanted)[:MOST_LOOKED_AT], workspace):
-                deliver(batch)
-    except (OSError, RuntimeError) as error:  # no such folder, too many watches: the hashes do without
-        logger.info("%s is not watched for changes: %s", root, error)
+        while not stop.is_set():
+            _look_at(workspace, workspace.identity, stop, deliver)
+            while not root.is_dir() and not stop.wait(STOP_MS / 1000):
+                pass  # it was moved away, and another one may come in its place
+    except (OSError, RuntimeError, ToolError) as error:  # no such folder, too many watches
+        logger.info("%s is not watched for changes, the hashes do without: %s", root, error)
     finally:
         deliver(None)
+
+
+def _look_at(
+    workspace: Workspace, identity: str, stop: threading.Event, deliver: Callable[[Batch | None], None]
+) -> None:
+    """The same for as long as the folder is that one: a watch stays with what it was set up on."""
+    from watchfiles import Change, DefaultFilter, watch  # most services are never followed
+
+    root, usual = workspace.root, DefaultFilter()
+
+    def is_wanted(change: Change, path: str) -> bool:
+        relative = path.removeprefix(f"{root}/")
+        return usual(change, relative) and not is_temporary(Path(relative).name)
+
+    for changes in watch(
+        root,
+        watch_filter=is_wanted,
+        debounce=GATHERED_MS,
+        step=QUIET_MS,
+        stop_event=stop,
+        rust_timeout=STOP_MS,
+        yield_on_timeout=True,
+    ):
+        paths = {path.removeprefix(f"{root}/"): change for change, path in changes}
+        added = [path for path, change in paths.items() if change is Change.added]
+        within = {each for path in added for each in _within(path, workspace)}
+        wanted = {*paths, *(each for each in within if is_wanted(Change.added, each))}
+        if batch := _present(sorted(wanted)[:MOST_LOOKED_AT], workspace):
+            deliver(batch)
+        if not _is_still(workspace, identity):
+            return
+
+
+def _is_still(workspace: Workspace, identity: str) -> bool:
+    try:
+        return workspace.identity == identity
+    except ToolError:
+        return False
 
 
 def _within(path: str, workspace: Workspace) -> list[str]:

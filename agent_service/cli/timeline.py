@@ -146,6 +146,8 @@ def prune_threads(start: Start, wanted: Clearing, *, yes: bool, dry_run: bool, a
                 return FAILED
             done = prune(only_look=False)
             terminal.line(_in_numbers(done), " deleted.")
+        for each in done["skipped"]:
+            terminal.line(("✗ ", "red"), each["reason"])
     if as_json:
         write_json(done)
     return COMPLETED

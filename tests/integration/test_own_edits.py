@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,14 @@ def notes(upstream: ScriptedUpstream) -> list[str]:
     """What the model was told of changes by others."""
     said = [m["content"] for m in messages(upstream) if m["role"] == "user"]
     return [text for text in said if "changed by somebody else" in text]
+
+
+def times_told(service: RunningService) -> int:
+    """How often followers were told of changes by others."""
+    with closing(sqlite3.connect(service.data / "agent-service" / "state.db")) as database:
+        count = "SELECT count(*) FROM events WHERE kind = 'workspace.changed'"
+        (times,) = database.execute(count).fetchone()
+    return int(times)
 
 
 def test_an_edit_between_question_and_answer(tmp_path: Path, project: Path) -> None:
@@ -218,6 +227,7 @@ def test_the_note_waits_for_the_answers_of_open_calls(tmp_path: Path, project: P
         service.resume("thread-01", "q2", "two")
         assert [m["role"] for m in messages(upstream)[-3:]] == ["tool", "tool", "user"]
         assert len(notes(upstream)) == 1
+        assert times_told(service) == 1, "followers heard of it at the first of the two answers"
         assert upstream.refusals == []
 
 
@@ -237,6 +247,7 @@ def test_a_run_that_failed_before_the_model_was_asked_leaves_it_to_be_told(
         upstream.otherwise = "two"
         wait_until(lambda: service.invoke(**body).json()["agent_status"] == "completed")
         assert "\n".join(notes(upstream)).count("Note from the workspace") == 1
+        assert times_told(service) == 1
 
 
 def test_a_file_never_seen_may_be_replaced_whole(tmp_path: Path, project: Path) -> None:

@@ -598,6 +598,23 @@ def test_the_last_checkpoints_are_kept_when_a_run_ends(tmp_path: Path) -> None:
         assert len(messages(service)) == 6
 
 
+@pytest.mark.parametrize("status", ["cancelled", "expired"])
+def test_they_are_when_a_question_is_withdrawn_too(tmp_path: Path, status: str) -> None:
+    with ScriptedUpstream(["one", calls(ASK)]) as upstream:
+        with RunningService(tmp_path, upstream, state={"keep_checkpoints": 2}) as service:
+            service.invoke(thread_id=THREAD)
+            service.invoke(thread_id=THREAD)
+            assert len(history(service)) > 2
+            if status == "cancelled":
+                service.client.post(f"/v1/agents/threads/{THREAD}/cancel").raise_for_status()
+                assert len(history(service)) == 2
+        with closing(sqlite3.connect(service.data / "agent-service" / "state.db")) as database, database:
+            database.execute("UPDATE questions SET expires_at = 1.0")
+        with RunningService(tmp_path, upstream, state={"keep_checkpoints": 2}) as service:
+            wait_until(lambda: service.thread(THREAD)["status"] == "idle")
+            wait_until(lambda: len(history(service)) == 2)
+
+
 def test_old_events_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "FIRST_FORGET_SECONDS", (0.0, 0.1))
     with ScriptedUpstream(["one", "two"]) as upstream:
@@ -630,7 +647,8 @@ def test_pruning_leaves_what_runs_or_waits(tmp_path: Path) -> None:
             done: dict[str, Any] = response.raise_for_status().json()
             return done
 
-        nothing = {"threads_pruned": 0, "checkpoints_deleted": 0, "threads_deleted": 0, "threads": []}
+        nothing: dict[str, Any] = {"threads_pruned": 0, "checkpoints_deleted": 0, "threads_deleted": 0}
+        nothing |= {"threads": [], "skipped": []}
         assert prune(keep_checkpoints=1, older_than_days=1) == nothing
         three_each = [
             {"thread_id": name, "title": "do it", "checkpoints_deleted": 3}

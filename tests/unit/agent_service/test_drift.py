@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +22,7 @@ from agent_service.agent.limits import RunLimits
 from agent_service.agent.refusals import Refusals
 from agent_service.agent.seen import SeenFiles, fingerprint
 from agent_service.agent.state import AgentContext
+from checkpoints.errors import LeaseLost
 from checkpoints.journal import Intent
 from checkpoints.opening import open_database
 from checkpoints.runs import NewRun, NewThread, Run
@@ -39,6 +42,7 @@ def with_context(
             assert isinstance(begun, Run)
             context = AgentContext(
                 run=begun,
+                instruction="do it",
                 router=cast(ModelRouter, None),  # no model is asked here
                 tools=ToolRegistry([]),
                 workspace=Workspace(project),
@@ -79,6 +83,35 @@ def test_a_write_cut_off_by_a_crash_is_nobody_else_s(
         assert context.seen.untold() == ({"a.py": fingerprint(on_disk)} if is_drift else {})
         told = [event.kind for event in await stores.log.after("t", 0)]
         assert told.count("workspace.changed") == is_drift
+
+    with_context(tmp_path, project, scenario)
+
+
+def test_it_is_told_once_and_again_when_it_changes_once_more(tmp_path: Path, project: Path) -> None:
+    async def scenario(context: AgentContext, stores: Stores) -> None:
+        state = [f"{fingerprint(b'old')} a.py", f"{fingerprint(b'old')} b.py"]
+        (project / "b.py").write_bytes(b"old")
+        told: list[list[list[str]]] = []
+        for content in (b"theirs", b"theirs", b"theirs, again"):
+            (project / "a.py").write_bytes(content)
+            context.seen.load(state)
+            await find_drift(context, [])
+            state += context.seen.unsaved()
+            assert context.seen.untold() == {"a.py": fingerprint(content)}, "the model has not heard yet"
+            events = await stores.log.after("t", 0)
+            told.append([json.loads(e.data)["paths"] for e in events if e.kind == "workspace.changed"])
+        assert told == [[["a.py"]], [["a.py"]], [["a.py"], ["a.py"]]]
+
+    with_context(tmp_path, project, scenario)
+
+
+def test_who_lost_the_thread_tells_nothing(tmp_path: Path, project: Path) -> None:
+    async def scenario(context: AgentContext, stores: Stores) -> None:
+        context.seen.load([f"{fingerprint(b'old')} a.py"])
+        lost = replace(context, run=replace(context.run, fence=context.run.fence - 1))
+        with pytest.raises(LeaseLost):
+            await find_drift(lost, [])
+        assert await stores.log.after("t", 0) == []
 
     with_context(tmp_path, project, scenario)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -92,6 +93,29 @@ def test_a_place_is_free_again_when_the_last_follower_has_left(tmp_path: Path) -
     run(scenario)
 
 
+def make_anew(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+
+
+def move_away(folder: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+
+
+def test_a_folder_that_was_replaced_is_watched_again(project: Path) -> None:
+    async def scenario(watch: WorkspaceWatch) -> None:
+        heard = Heard()
+        with watch.follow("t", project, heard):
+            await heard.until("a", lambda n: (project / "a").write_text(f"{n}"))
+            make_anew(project)
+            await heard.until("b", lambda n: (project / "b").write_text(f"{n}"))
+            move_away(project)
+            make_anew(project)
+            await heard.until("c", lambda n: (project / "c").write_text(f"{n}"))
+
+    run(scenario)
+
+
 def test_a_watch_that_cannot_be_had_is_given_up_quietly(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,6 +127,13 @@ def test_a_watch_that_cannot_be_had_is_given_up_quietly(
                 while "is not watched for changes" not in caplog.text:  # noqa: ASYNC110 - a log tells nobody
                     await asyncio.sleep(0.01)
             watch.wrote("t", "a", fingerprint(b"a"))
+            now_there, heard = tmp_path / "nowhere", Heard()
+            make_anew(now_there)
+            async with asyncio.timeout(SECONDS):
+                while now_there in watch._projects:  # noqa: ASYNC110 - nor does a watch that ends
+                    await asyncio.sleep(0.01)
+            with watch.follow("u", now_there, heard):
+                await heard.until("a", lambda n: (now_there / "a").write_text(f"{n}"))
 
     run(scenario)
     assert all(record.levelno == logging.INFO for record in caplog.records)

@@ -13,7 +13,7 @@ from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.serde.types import INTERRUPT
 from sqlalchemy import event, func, select
 
-from checkpoints.branches import Branches
+from checkpoints.branches import STATE, Branches
 from checkpoints.errors import CheckpointNotFound, LeaseLost, NotWaiting, ThreadBusy, ThreadNotFound
 from checkpoints.events import NewEvent, StoredEvent
 from checkpoints.graph_tables import GRAPH_TABLES
@@ -152,6 +152,30 @@ def test_what_was_pending_is_not_in_the_copy(place: Place) -> None:
         await past.branches.go_back(run, past.checkpoints[0], files=True)
         assert await past.saver.pending(at()) == []
         assert len(await past.saver.pending(here)) == 1
+
+    with_past(place, scenario, length=2)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_was_finished_beside_a_question_is_known_in_the_copy(place: Place, asked: bool) -> None:
+    async def scenario(past: Past) -> None:
+        await past.stores.runs.settle(past.run, b"done", "idle")
+        here = at(checkpoint_id=past.checkpoints[0])
+        for task in ("1", "2"):
+            written = [("messages", [MESSAGES[2]]), ("outbox", []), ("branch:to:next", None)]
+            await past.saver.aput_writes(here, written, task, task)
+        if asked:
+            await past.saver.aput_writes(here, [(INTERRUPT, "?")], "3", "3")
+            await past.saver.aput_writes(here, [("messages", [MESSAGES[3]])], "3", "3")  # answered since
+        known = [(STATE, "messages", [MESSAGES[2]])] * 2 if asked else []
+        back = past.checkpoints[0]
+        for run_id in ("once", "twice"):  # the second time to the copy
+            run = await past.stores.runs.rewind(new_run(run_id), back, "back", told)
+            assert isinstance(run, Run)
+            await past.branches.go_back(run, back, files=False)
+            assert await past.saver.pending(at()) == known
+            await past.stores.runs.settle(run, b"done", "idle")
+            back = (await past.history.page("t", "messages", limit=1))[0].checkpoint_id
 
     with_past(place, scenario, length=2)
 

@@ -11,6 +11,7 @@ from sqlalchemy import func, select, update
 
 from checkpoints import events as log
 from checkpoints.database import Operation
+from checkpoints.errors import LeaseLost
 from checkpoints.events import NewEvent, StoredEvent
 from checkpoints.journal import Intent
 from checkpoints.stores import Stores
@@ -117,6 +118,34 @@ def test_the_oldest_events_of_a_long_thread_go(place: Place, monkeypatch: pytest
         await stores.log.add("t", told(*"y" * 700))  # many at once
         assert len(await numbers(stores)) >= 300
         assert await numbers(stores, "other") == [1]
+
+    with_stores(place, scenario)
+
+
+def test_large_events_leave_no_more_than_fits(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        await begin(stores)
+        await begin(stores, "other", "other")
+        await stores.log.add("t", told(*"x" * 50))
+        await stores.log.add("other", told("x"))
+        whole = [NewEvent("r1", "run.finished", bytes(log.KEPT_BYTES // 8))]
+        for _ in range(20):
+            await stores.log.add("t", whole)
+        assert await numbers(stores) == [63, 64, 65, 66, 67, 68, 69, 70]
+        await stores.log.add("t", [NewEvent("r1", "run.finished", bytes(log.KEPT_BYTES + 1))])
+        assert await numbers(stores) == [71], "the latest stays"
+        assert await numbers(stores, "other") == [1]
+
+    with_stores(place, scenario)
+
+
+def test_who_lost_the_thread_tells_nothing_of_it(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        run = await begin(stores)
+        await stores.log.add("t", told("a"), fence=run.fence)
+        with pytest.raises(LeaseLost):
+            await stores.log.add("t", told("b"), fence=run.fence - 1)
+        assert await numbers(stores) == [1]
 
     with_stores(place, scenario)
 

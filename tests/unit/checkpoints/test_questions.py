@@ -154,6 +154,16 @@ def test_an_answer_and_a_withdrawal_at_once_do_not_both_happen(place: Place) -> 
     with_stores(place, scenario)
 
 
+def test_a_thread_that_waits_for_nothing_takes_an_instruction(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        run = await begin(stores)
+        await stores.runs.settle(run, b"asked", "requires_human_input")
+        again = await begin(stores, "r2")
+        assert (again.kind, again.fence) == ("invoke", run.fence + 1)
+
+    with_stores(place, scenario)
+
+
 def test_only_questions_whose_time_is_over_expire(place: Place) -> None:
     async def scenario(stores: Stores) -> None:
         now = time.time()

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from checkpoints.errors import ThreadBusy, ThreadNotFound
+from checkpoints.errors import LeaseLost, StateDamaged, ThreadBusy, ThreadNotFound
 from checkpoints.events import NewEvent
 from checkpoints.graph_tables import GRAPH_TABLES
 from checkpoints.idempotency import IdempotencyKey
@@ -19,7 +20,7 @@ from checkpoints.journal import Intent
 from checkpoints.questions import Question
 from checkpoints.runs import Answer, NewThread, Run
 from checkpoints.stores import Stores
-from checkpoints.tables import metadata
+from checkpoints.tables import metadata, runs, threads
 from tests.databases import Place
 from tests.unit.checkpoints.rows import (
     ASKED,
@@ -140,6 +141,33 @@ def test_a_turn_goes_through_its_resumes(place: Place) -> None:
         assert resumed.fence == first.fence + 1
         assert await stores.runs.latest("t") == resumed
         assert await stores.runs.request("t", "r1") == b"{}"
+
+    with_stores(place, scenario)
+
+
+def test_who_lost_the_thread_does_not_accept_its_project(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        run = await begin(stores)
+        with pytest.raises(LeaseLost):
+            await stores.threads.accept_project("t", run.fence - 1, "late")
+        assert (await stores.threads.get("p", "t")).project_identity is None
+        await stores.threads.accept_project("t", run.fence, "in time")
+        assert (await stores.threads.get("p", "t")).project_identity == "in time"
+
+    with_stores(place, scenario)
+
+
+def test_a_run_whose_row_is_gone_is_damage(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        await begin(stores)
+
+        async def damage(connection: AsyncConnection) -> None:
+            await connection.execute(update(threads).values(lease_until=0.0))
+            await connection.execute(delete(runs))
+
+        await stores.database.write(damage)
+        with pytest.raises(StateDamaged, match="its latest run is missing"):
+            await stores.runs.take_over("t")
 
     with_stores(place, scenario)
 
