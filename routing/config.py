@@ -110,8 +110,9 @@ class RateLimits(_Frozen):
     requests_per_second: int | None = Field(default=None, ge=1)
     requests_per_minute: int | None = Field(default=None, ge=1)
     requests_per_day: int | None = Field(default=None, ge=1)
+    tokens_per_second: int | None = Field(default=None, ge=1)
+    """Of prompts and answers together. Likewise a minute and a day."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
-    """Of prompts and answers together. Likewise a day."""
     tokens_per_day: int | None = Field(default=None, ge=1)
     concurrent: int | None = Field(default=None, ge=1)
     """Calls at once."""

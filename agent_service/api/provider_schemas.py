@@ -14,7 +14,7 @@ from agent_service.keys.directory import Saved
 from agent_service.keys.trial import Trial
 from agent_service.keys.vault import Rotation
 from agent_service.keys.views import AccountView, ProviderView, Source
-from routing.config import DEFAULT_ACCOUNT, Protocol
+from routing.config import DEFAULT_ACCOUNT, Protocol, RateLimits
 from routing.terms import Terms, sources
 
 AccountName = Annotated[str, Field(pattern=ACCOUNT_PATTERN)]
@@ -71,6 +71,8 @@ class AccountChange(_Body):
     """Lets `base_url` be http, and on this machine or its network."""
     cap_usd_per_day: Annotated[float | None, Field(ge=0)] = None
     """The most that may be spent in a day (UTC), in US dollars; 0 = only its free models are asked."""
+    limits: RateLimits | None = None
+    """How much of it may be used, beside what the provider allows; null = all of that."""
     verify: bool = True
     """Ask the provider first; a key that it refuses is not stored."""
 
@@ -132,6 +134,8 @@ class Account(Documented):
     """Whether its address may be on this machine or its network."""
     cap_usd_per_day: float | None
     """The most that may be spent in a day (UTC), in US dollars."""
+    limits: RateLimits | None
+    """How much of it may be used."""
     problem: str | None
     """Why it cannot be used."""
     updated_at: datetime | None

@@ -212,6 +212,10 @@ def _details(account: Json) -> list[tuple[str, str]]:
         details.append(("models", ", ".join(account["models"])))
     if account["cap_usd_per_day"] is not None:
         details.append(("cap", f"{account['cap_usd_per_day']:g} US dollars a day"))
+    own = {name: most for name, most in (account["limits"] or {}).items() if most is not None}
+    if own:
+        words = (f"{most:,} {name.replace('_', ' ')}" for name, most in own.items())
+        details.append(("limits", f"yours: {', '.join(words)}"))
     return details
 
 

@@ -16,7 +16,7 @@ from agent_service.keys.address import checked_address
 from agent_service.keys.errors import AccountInvalid
 from agent_service.provider_settings import KEYLESS, ProviderSettings, configured_specs
 from routing.catalogue import known_providers, retired
-from routing.config import DEFAULT_ACCOUNT, ModelCard, Protocol, ProviderSpec
+from routing.config import DEFAULT_ACCOUNT, ModelCard, Protocol, ProviderSpec, RateLimits
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
 ACCOUNT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$"
@@ -48,6 +48,8 @@ class AccountOptions(BaseModel):
     """What using it costs; None = as the catalogue says. `paid`: its models cost what they list."""
     cap_usd_per_day: float | None = Field(default=None, ge=0)
     """The most that may be spent in a day (UTC), in US dollars; 0 = only its free models are asked."""
+    limits: RateLimits | None = None
+    """How much of it may be used; None = as much as the provider lets us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Account:
             models=options.models,
             tier=options.tier,
             cap_usd_per_day=options.cap_usd_per_day,
+            limits=options.limits,
         )
         spec = configured_specs({self.provider: entry}, environ)[0]
         return spec.model_copy(update={"account": self.account})

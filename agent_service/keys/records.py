@@ -49,7 +49,7 @@ _PROTOCOLS: Mapping[str, Protocol] = {
 }
 _TAKEN = frozenset(
     {"name", "account", "api_key", "api_key_env", "encrypted_api_key", "base_url", "protocol", "model"}
-    | {"models", "enabled", "allow_private", "cap_usd_per_day", "accounts"}
+    | {"models", "enabled", "allow_private", "cap_usd_per_day", "limits", "accounts"}
 )
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _LOOKS_SECRET = re.compile(r"[A-Za-z0-9_-]{20,}|\d[A-Za-z0-9_-]{11,}")
@@ -110,6 +110,7 @@ def _options(fields: Mapping[str, Any], provider: str, base_url: str | None) -> 
             models=_models(fields),
             allow_private=_truth(fields, "allow_private", usual=False),
             cap_usd_per_day=fields.get("cap_usd_per_day"),
+            limits=fields.get("limits"),
         )
     except ValidationError as error:
         field = error.errors(include_input=False, include_url=False)[0]["loc"][0]

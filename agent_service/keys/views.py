@@ -11,7 +11,7 @@ from agent_service.keys.joining import Joined
 from agent_service.provider_settings import key_variables
 from agent_service.settings import Settings
 from routing.catalogue import known_providers, retired, retired_providers
-from routing.config import DEFAULT_ACCOUNT, ProviderSpec, account_id
+from routing.config import DEFAULT_ACCOUNT, NO_LIMITS, ProviderSpec, RateLimits, account_id
 from routing.redaction import redact
 from routing.terms import Terms, terms_of
 
@@ -36,6 +36,7 @@ class AccountView:
     models: tuple[str, ...] | None = None
     allow_private: bool = True
     cap_usd_per_day: float | None = None
+    limits: RateLimits | None = None
     problem: str | None = None
     updated_at: float | None = None
 
@@ -122,6 +123,7 @@ def _configured(spec: ProviderSpec, scene: Scene) -> AccountView:
         rests=scene.rests.get(spec.account_id),
         models=tuple(card.id for card in entry.models) if entry and entry.models else None,
         cap_usd_per_day=spec.cap_usd_per_day,
+        limits=None if spec.limits == NO_LIMITS else spec.limits,
     )
 
 
@@ -139,6 +141,7 @@ def _stored(account: Account, scene: Scene) -> AccountView:
         models=None if models is None else tuple(card.id for card in models),
         allow_private=account.options.allow_private,
         cap_usd_per_day=account.options.cap_usd_per_day,
+        limits=account.options.limits,
         problem=account.problem or scene.joined.unusable.get(place),
         updated_at=account.updated_at,
     )

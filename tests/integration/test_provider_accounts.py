@@ -202,6 +202,7 @@ def test_a_provider_that_cannot_be_reached_proves_nothing(tmp_path: Path) -> Non
         ({"api_key": [KEY]}, "api_key"),
         ({"models": [{"id": "m1", "quality": 7}]}, "models.0.quality"),
         ({"cap_usd_per_day": -1}, "cap_usd_per_day"),
+        ({"limits": {"requests_per_day": 0}}, "limits.requests_per_day"),
         ({"protocol": "telepathy"}, "protocol"),
     ],
 )
@@ -451,6 +452,22 @@ def test_a_cap_is_kept_and_told_and_another_account_goes_on(tmp_path: Path) -> N
         service.client.patch("/api/providers/mine/accounts/one", json={"cap_usd_per_day": 1000})
         service.client.delete("/api/providers/mine/accounts/two")
         assert chat(service, "mine/m1").headers["x-router-account"] == "one"
+
+
+def test_limits_of_a_stored_account_are_kept_and_told(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream() as configured,
+        ScriptedUpstream(otherwise="ok") as upstream,
+        RunningService(tmp_path, configured) as service,
+    ):
+        limits = {"requests_per_day": 2, "tokens_per_second": 100_000}
+        add(service, upstream, limits=limits, verify=False)
+        (account,) = service.client.get("/api/providers/mine").json()["accounts"]
+        assert {name: most for name, most in account["limits"].items() if most} == limits
+        assert [chat(service, "mine/m1").status_code for _ in range(3)] == [200, 200, 429]
+        assert len(upstream.bodies) == 2
+        service.client.patch("/api/providers/mine", json={"limits": None})
+        assert chat(service, "mine/m1").is_success
 
 
 def test_live_models_are_listed_and_can_be_asked_by_name(tmp_path: Path) -> None:
