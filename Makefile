@@ -30,7 +30,7 @@ serve: $(call stamp,local)    ## start the service: make serve args="--port 9000
 
 test: check    ## check, then all tests but the benchmarks, those of the extension too
 	@$(say) "Tests"
-	@$(bin)/pytest -q -n logical --dist worksteal --ignore=tests/benchmarks $(args)
+	@$(bin)/pytest -q -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal --ignore=tests/benchmarks $(args)
 	@$(MAKE) --no-print-directory extension-test
 
 check: $(call stamp,dev)    ## style, types and the direction of imports

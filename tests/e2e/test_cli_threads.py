@@ -10,6 +10,7 @@ from tests.upstream import ScriptedUpstream
 
 def test_threads_are_named_by_the_beginning_of_their_id(desk: Desk, upstream: ScriptedUpstream) -> None:
     upstream.then(QUESTION)
+    desk.serve()
     thread_id = desk.waiting_thread()["thread_id"]
     assert thread_id in desk.call("threads", "list").stdout
     narrow = {**desk.environ, "COLUMNS": "60"}
@@ -85,6 +86,7 @@ def test_a_rewind_names_what_it_left_alone(desk: Desk, upstream: ScriptedUpstrea
 
 def test_finished_threads_are_cleared_away(desk: Desk, upstream: ScriptedUpstream) -> None:
     upstream.then("Done.", "Done.", QUESTION)
+    desk.serve()
     desk.call("run", "One")
     desk.call("run", "Two")
     desk.waiting_thread()
