@@ -14,6 +14,7 @@ export default defineConfig({
       ring("contract", 30_000, 60_000),
       ring("host", 60_000, 180_000),
       ring("workbench", 60_000, 180_000),
+      ring("newcomer", 1_200_000, 180_000),
     ],
   },
 });

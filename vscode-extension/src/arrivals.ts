@@ -1,10 +1,11 @@
 import * as vscode from "vscode";
 import type { ServiceConnection } from "./connection";
 import type { Board } from "./core/board";
+import { shortened, unlinked } from "./core/wording";
 import type { Delivery } from "./delivery";
 import type { Memory } from "./memory";
 import type { Notices } from "./notices";
-import { type Runs, shortened } from "./runs";
+import type { Runs } from "./runs";
 
 /** Results that came while nobody followed the run, as over a reload of the window: told once, shown on request. */
 export class Arrivals {
@@ -39,7 +40,9 @@ export class Arrivals {
     const { error_details: error, run_id: runId } = await (await this.connection.client()).thread(threadId);
     if (error?.endsWith("cancelled by the user.")) return this.memory.markDelivered(threadId, runId);
     const name = `"${shortened(title, 60)}"`;
-    const message = error ? `The agent stopped at ${name}: ${error}` : `The agent finished ${name}.`;
+    const message = error
+      ? `The agent stopped at ${name}: ${unlinked(error)}`
+      : `The agent finished ${name}.`;
     void vscode.window.showInformationMessage(message, "Show Result").then((choice) => {
       if (choice) this.notices.inBackground(this.delivery.showResult(threadId));
     });

@@ -51,11 +51,13 @@ export class ChatStage implements Stage {
     const button = (title: string, answer?: string): void =>
       this.#button("openhands.answerQuestion", title, { thread_id: this.threadId }, tool_call_id, answer);
     if (kind === "approval") {
-      button("Yes, allow it", "yes");
-      button("No", "no");
+      button("Allow", "yes");
+      button("Refuse", "no");
+      button("Open Change");
+      return;
     }
     for (const option of options ?? []) button(option, option);
-    button(kind === "approval" || options?.length ? "Other..." : "Answer");
+    button(options?.length ? "Other..." : "Answer");
   }
 
   #button(command: string, title: string, ...args: unknown[]): void {

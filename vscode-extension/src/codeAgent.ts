@@ -18,7 +18,7 @@ export class CodeAgent {
     );
     if (!instruction) return;
     const project = await projectFolder(captured?.document);
-    const request = agentRequest(instruction, randomUUID(), captured?.screen, project, config.modelQuality());
+    const request = agentRequest(instruction, randomUUID(), captured?.screen, project, config.manner());
     await this.runs.invoke(request, remembered(instruction, captured));
   }
 
@@ -28,7 +28,7 @@ export class CodeAgent {
     const captured = capture();
     const instruction = await askForInstruction("What should the agent do next?");
     if (!instruction) return;
-    const request = agentRequest(instruction, threadId, captured?.screen, undefined, config.modelQuality());
+    const request = agentRequest(instruction, threadId, captured?.screen, undefined, config.manner());
     await this.runs.invoke(request, remembered(instruction, captured));
   }
 }

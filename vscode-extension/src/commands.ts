@@ -1,24 +1,25 @@
 import * as vscode from "vscode";
 import type { ApiKeys } from "./apiKeys";
+import type { Approvals, Decision } from "./approvals";
 import type { Ask } from "./ask";
 import type { CodeAgent } from "./codeAgent";
 import * as config from "./config";
 import type { ServiceConnection } from "./connection";
 import type { BoardThread } from "./core/board";
 import type { CommandId } from "./core/commandIds";
-import { sentence } from "./core/wording";
 import type { Delivery } from "./delivery";
 import type { LastEditor } from "./lastEditor";
 import type { Notices } from "./notices";
-import { inProgress } from "./progress";
 import type { Proposals } from "./proposals";
 import type { Questions } from "./questions";
 import type { Runs } from "./runs";
 import type { Server } from "./server";
+import * as service from "./serviceCommands";
 import * as threads from "./threadCommands";
 import type { Watch } from "./watch";
 
 export interface Parts {
+  readonly approvals: Approvals;
   readonly ask: Ask;
   readonly codeAgent: CodeAgent;
   readonly connection: ServiceConnection;
@@ -50,6 +51,10 @@ export function handlers(parts: Parts): Record<CommandId, Handler> {
     if (from === WALKTHROUGH) await parts.lastEditor.bringBack();
     await run();
   };
+  const decide =
+    (decision: Decision) =>
+    (uri?: vscode.Uri): Promise<void> =>
+      parts.approvals.decide(decision, uri);
   return {
     "openhands.askOpenHands": (from?: unknown) => started(from, () => parts.ask.run()),
     "openhands.invokeCodeAgent": (from?: unknown) => started(from, () => parts.codeAgent.run()),
@@ -61,8 +66,9 @@ export function handlers(parts: Parts): Record<CommandId, Handler> {
       await watch.look();
       await questions.answer(thread?.thread_id, callId, answer);
     },
-    "openhands.checkConnection": () => checkConnection(parts),
-    "openhands.startService": () => startService(parts),
+    "openhands.checkConnection": () => service.checkConnection(parts),
+    "openhands.startService": () => service.startService(parts),
+    "openhands.installModel": () => service.installModel(parts),
     "openhands.stopService": async () => {
       const stopped = await server.stop();
       void vscode.window.showInformationMessage(
@@ -71,7 +77,7 @@ export function handlers(parts: Parts): Record<CommandId, Handler> {
           : "Nothing to stop: this editor started no service that still runs.",
       );
     },
-    "openhands.setApiKey": () => setApiKey(keys, watch),
+    "openhands.setApiKey": () => service.setApiKey(keys, watch),
     "openhands.clearApiKey": async () => {
       await keys.clear(config.baseUrl());
       await watch.look();
@@ -87,6 +93,9 @@ export function handlers(parts: Parts): Record<CommandId, Handler> {
     "openhands.deleteThread": (thread: BoardThread) => thenLook(threads.remove(connection, thread)),
     "openhands.applyProposal": (uri?: vscode.Uri) => parts.proposals.apply(uri),
     "openhands.discardProposal": (uri?: vscode.Uri) => parts.proposals.discard(uri),
+    "openhands.allow": decide("allow"),
+    "openhands.refuse": decide("refuse"),
+    "openhands.refuseBecause": decide("refuseBecause"),
   };
 }
 
@@ -98,42 +107,4 @@ export function registerCommands(parts: Parts): vscode.Disposable[] {
       parts.notices.guard(handler as (...args: unknown[]) => Promise<unknown>),
     ),
   );
-}
-
-async function checkConnection({ connection }: Parts): Promise<void> {
-  try {
-    const { found, problems } = await connection.check();
-    connection.observe();
-    if (problems.length === 0) void vscode.window.showInformationMessage(found);
-    else void vscode.window.showWarningMessage([found, ...problems.map(sentence)].join(" "));
-  } catch (error) {
-    connection.observe(error);
-    throw error;
-  }
-}
-
-/** Returns whether the service runs. */
-async function startService(parts: Parts): Promise<boolean> {
-  const { server, watch } = parts;
-  const leave = new AbortController();
-  const cancel = (): void => leave.abort();
-  await inProgress("Starting the service", cancel, () => server.start(leave.signal));
-  await watch.look();
-  await checkConnection(parts);
-  return true;
-}
-
-/** Returns whether a key was given. */
-async function setApiKey(keys: ApiKeys, watch: Watch): Promise<boolean> {
-  const baseUrl = config.baseUrl();
-  const key = await vscode.window.showInputBox({
-    title: "Set API Key",
-    prompt: `The key for ${new URL(baseUrl).origin}. It is kept in the editor's secret storage and sent nowhere else.`,
-    password: true,
-    ignoreFocusOut: true,
-  });
-  if (!key?.trim()) return false;
-  await keys.set(baseUrl, key.trim());
-  await watch.look();
-  return true;
 }

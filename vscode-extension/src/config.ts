@@ -1,6 +1,7 @@
 import * as vscode from "vscode";
 import { parseAddress } from "./core/address";
 import { MODEL_QUALITIES, type ModelQuality } from "./core/api";
+import type { Manner } from "./core/requests";
 
 export const SECTION = "openhands";
 
@@ -15,8 +16,14 @@ export function modelQuality(): ModelQuality | undefined {
   return MODEL_QUALITIES.find((quality) => quality === wanted);
 }
 
+/** How instructions are to be carried out. */
+export const manner = (): Manner => ({ quality: modelQuality(), asksFirst: asksFirst() });
+
 /** Whether generated code is shown before it goes in. */
 export const reviewsFirst = (): boolean => read("apply") === "review";
+
+/** Whether the agent asks before it changes a file, whatever the service's own rules are. */
+export const asksFirst = (): boolean => read("approvals") !== "service";
 
 export const serviceCommand = (): string => read("service.command").trim();
 

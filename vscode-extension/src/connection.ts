@@ -40,14 +40,16 @@ export class ServiceConnection {
   }
 
   /** What is there, in a sentence, and what is wrong with it. Throws a Fault when it cannot be used. */
-  async check(): Promise<{ found: string; problems: readonly string[] }> {
+  async check(): Promise<{ found: string; hasModel: boolean; problems: readonly string[] }> {
     const client = await this.client();
     const about = await client.about();
     if (about.name !== "agent-service") throw new Fault("malformed", `it calls itself ${about.name}`);
-    const models = await client.models();
+    // The others are aliases, which stand for these.
+    const models = (await client.models()).filter((name) => name.includes("/"));
     const health = await client.health();
-    const found = `Connected to ${about.name} ${about.version}, ${count(models.length, "model")}.`;
-    return { found, problems: health.problems };
+    const has = models.length === 0 ? "which has no model yet" : count(models.length, "model");
+    const found = `Connected to ${about.name} ${about.version}, ${has}.`;
+    return { found, hasModel: models.length > 0, problems: health.problems };
   }
 
   #note({ method, path, outcome, milliseconds }: Requested): void {

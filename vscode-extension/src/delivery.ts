@@ -5,10 +5,12 @@ import * as config from "./config";
 import type { ServiceConnection } from "./connection";
 import type { CodeAgentResponse } from "./core/api";
 import { type Destination, planEdit } from "./core/edits";
+import { firstSentence, shortened } from "./core/wording";
 import type { DiffView } from "./diffView";
 import type { Memory } from "./memory";
+import type { Notices } from "./notices";
 import { makeEdit, type Proposals } from "./proposals";
-import { beside } from "./virtualDocuments";
+import { beside, closeTabs } from "./virtualDocuments";
 
 /** Brings what a run came to where it belongs, each result once. */
 export class Delivery {
@@ -18,6 +20,7 @@ export class Delivery {
     private readonly answers: Answers,
     private readonly diffs: DiffView,
     private readonly proposals: Proposals,
+    private readonly notices: Notices,
   ) {}
 
   /** The person waits for it: code goes in at once, unless they want to review it. `explain`: in a document. */
@@ -32,8 +35,11 @@ export class Delivery {
         config.reviewsFirst(),
       );
     }
-    if (explain && response.explanation) await this.answers.show("Explanation", `${response.explanation}\n`);
-    if (response.files_changed.length > 0) await this.showChanges(response.thread_id);
+    const explanation = explain ? response.explanation : null;
+    const document = explanation ? await this.answers.show("Explanation", `${explanation}\n`) : undefined;
+    if (response.files_changed.length === 0) return;
+    await this.showChanges(response.thread_id);
+    if (explanation && document) this.#tellFinished(explanation, document);
   }
 
   /** All that the thread's latest run came to; code that was not given yet is offered as a diff. */
@@ -97,6 +103,18 @@ export class Delivery {
         else
           await this.#showBeside(code, languageId, `${name} cannot be changed, so the code is shown beside.`);
     }
+  }
+
+  /** The changes stand in front of the explanation. */
+  #tellFinished(explanation: string, document: vscode.Uri): void {
+    const message = `The agent finished. ${shortened(firstSentence(explanation), 160)}`.trim();
+    const show = async (): Promise<void> => {
+      await closeTabs([document]);
+      await this.answers.show("Explanation", `${explanation}\n`);
+    };
+    void vscode.window.showInformationMessage(message, "Show Explanation").then((choice) => {
+      if (choice) this.notices.inBackground(show());
+    });
   }
 
   async #showBeside(code: string, languageId: string | null, why?: string): Promise<void> {

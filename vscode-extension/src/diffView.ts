@@ -1,7 +1,7 @@
 import path from "node:path";
 import * as vscode from "vscode";
 import { applyDiff, type FileDiff, inverted, parseDiff } from "./core/unifiedDiff";
-import { beside, type VirtualDocuments } from "./virtualDocuments";
+import { beside, SCHEME, type VirtualDocuments, WANTED_SCHEME } from "./virtualDocuments";
 
 /** More files than this are shown as one unified diff. */
 const MOST_TABS = 8;
@@ -30,19 +30,21 @@ export class DiffView {
 
   /** `done`: the files are as they are after the change. */
   async #show(diff: string, project: string | null, title: string, done: boolean): Promise<vscode.Uri[]> {
+    const scheme = done ? SCHEME : WANTED_SCHEME;
     const files = project === null ? [] : parseDiff(diff);
     const root = vscode.Uri.file(project ?? "/");
     const read = await Promise.all(files.map((file) => sideOf(done ? inverted(file) : file, root)));
     const sides = read.filter((side) => side !== undefined);
     if (sides.length === 0 || sides.length < files.length || sides.length > MOST_TABS) {
-      const plain = this.documents.add(capitalized(`${title}.${files.length > 0 ? "diff" : "txt"}`), diff);
+      const name = capitalized(`${title}.${files.length > 0 ? "diff" : "txt"}`);
+      const plain = this.documents.add(name, diff, scheme);
       await vscode.window.showTextDocument(plain, beside(true));
       return [plain];
     }
     const shown: vscode.Uri[] = [];
     for (const { name, file, other } of sides) {
       const base = path.basename(name);
-      const made = this.documents.add(base, other);
+      const made = this.documents.add(base, other, scheme);
       const now = file ?? this.documents.add(base, "");
       const [before, after] = done ? [made, now] : [now, made];
       await vscode.commands.executeCommand("vscode.diff", before, after, `${base} (${title})`, beside());

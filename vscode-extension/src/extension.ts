@@ -1,6 +1,7 @@
 import * as vscode from "vscode";
 import { Answers } from "./answers";
 import { ApiKeys } from "./apiKeys";
+import { Approvals } from "./approvals";
 import { Arrivals } from "./arrivals";
 import { Ask } from "./ask";
 import { Attention } from "./attention";
@@ -51,9 +52,10 @@ function start(context: vscode.ExtensionContext): void {
   const answers = new Answers(documents);
   const diffs = new DiffView(documents);
   const proposals = new Proposals(documents);
-  const delivery = new Delivery(connection, memory, answers, diffs, proposals);
+  const delivery = new Delivery(connection, memory, answers, diffs, proposals, notices);
   const runs = new Runs(connection, memory, delivery, notices, attention);
-  const questions = new Questions(board, runs, memory, diffs, answers, notices, () => watch.look());
+  const approvals = new Approvals(runs, memory, diffs);
+  const questions = new Questions(board, runs, memory, approvals, answers, notices, () => watch.look());
   const arrivals = new Arrivals(connection, board, runs, memory, delivery, notices);
   const statusBar = new StatusBar(board);
   const view = new ThreadsView(board, runs);
@@ -61,6 +63,7 @@ function start(context: vscode.ExtensionContext): void {
   const ask = new Ask(connection, answers, notices);
   const codeAgent = new CodeAgent(runs);
   const parts = {
+    approvals,
     ask,
     codeAgent,
     connection,

@@ -4,9 +4,6 @@ import type { HumanInputRequest } from "./core/api";
 /** Questions longer than this are cut by the box, and are shown whole beside it. */
 const LONGEST_PROMPT = 160;
 const OTHER = "Other...";
-const YES = "Yes, allow it";
-const NO = "No";
-const NO_BECAUSE = "No, and say what to do instead...";
 
 export const isLong = (question: string): boolean =>
   question.length > LONGEST_PROMPT || question.trim().includes("\n");
@@ -20,22 +17,21 @@ export interface PromptOptions {
   readonly onLeft: (typed: string) => void;
 }
 
-/** The person's answer; undefined when they closed the box. */
+/** The person's answer to a question; undefined when they closed the box. */
 export async function promptFor(
   request: HumanInputRequest,
   options: PromptOptions,
 ): Promise<string | undefined> {
-  if (request.kind === "approval") return approve(request, options);
   if (!request.options?.length || options.draft) return input(request, "Your answer", options);
   const picked = await pick(request, "Pick an answer", [...request.options, OTHER], options.signal);
   return picked === OTHER ? input(request, "Your own answer", options) : picked;
 }
 
-async function approve(request: HumanInputRequest, options: PromptOptions): Promise<string | undefined> {
-  const picked = await pick(request, "Yes or no?", [YES, NO, NO_BECAUSE], options.signal);
-  if (picked === YES) return "yes";
-  if (picked === NO) return "no";
-  if (picked !== NO_BECAUSE) return undefined;
+/** A no to an approval, in words; undefined when they closed the box. */
+export async function askForReason(
+  request: HumanInputRequest,
+  options: PromptOptions,
+): Promise<string | undefined> {
   const reason = await input(request, "What should the agent do instead?", options);
   // A remark that happens to begin with yes must not read like consent.
   return reason !== undefined && /^\s*y(es)?\b/i.test(reason) ? `No: ${reason}` : reason;

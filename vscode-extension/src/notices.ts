@@ -1,7 +1,8 @@
 import * as vscode from "vscode";
 import * as config from "./config";
 import type { ServiceConnection } from "./connection";
-import { type Remedy, REMEDY_TITLES, type Told, wording } from "./core/wording";
+import { type Remedy, REMEDY_TITLES, type Told, unlinked, wording } from "./core/wording";
+import { REMEDIES } from "./remedies";
 import type { Server } from "./server";
 
 /** Tells people what went wrong, with the buttons that help. */
@@ -37,7 +38,7 @@ export class Notices {
       if (!told) return;
       const remedies = told.remedies.filter((remedy) => retry !== undefined || remedy !== "retry");
       const titles = remedies.map((remedy) => REMEDY_TITLES[remedy]);
-      const chosen = await vscode.window.showErrorMessage(told.message, ...titles);
+      const chosen = await vscode.window.showErrorMessage(unlinked(told.message), ...titles);
       const remedy = remedies.find((each) => REMEDY_TITLES[each] === chosen);
       if (remedy) await this.#help(remedy, retry);
     } catch (failure) {
@@ -54,22 +55,13 @@ export class Notices {
   }
 
   async #help(remedy: Remedy, retry?: () => Promise<unknown>): Promise<void> {
-    switch (remedy) {
-      case "log":
-        this.log.show(true);
-        return;
-      case "settings":
-        await config.openSettings();
-        return;
-      case "start":
-        if (await vscode.commands.executeCommand("openhands.startService")) await retry?.();
-        return;
-      case "key":
-        if (await vscode.commands.executeCommand("openhands.setApiKey")) await retry?.();
-        return;
-      case "retry":
-        await retry?.();
+    if (remedy === "retry") {
+      await retry?.();
+      return;
     }
+    const { command, arguments: given = [] } = REMEDIES[remedy];
+    // Those that may have mended it say so.
+    if ((await vscode.commands.executeCommand(command, ...(given as unknown[]))) === true) await retry?.();
   }
 
   async #surroundings(): Promise<{ baseUrl: string; canStart: boolean; hasKey: boolean }> {

@@ -9,8 +9,8 @@ import type { OpenQuestion } from "./core/board";
 import { hasCode } from "./core/faults";
 import { HarmlessStream } from "./core/markdown";
 import { agentRequest, askRequest, conversation, type Turn } from "./core/requests";
-import type { Remedy } from "./core/wording";
 import type { Notices } from "./notices";
+import { REMEDIES } from "./remedies";
 import type { Runs } from "./runs";
 import { capture, type Captured, projectFolder } from "./screen";
 
@@ -96,7 +96,7 @@ export class Participant {
     const free = known !== undefined && (await this.#isFree(known));
     const project = free ? undefined : await projectFolder(captured?.document);
     const threadId = free ? known : randomUUID();
-    return agentRequest(instruction, threadId, captured?.screen, project, config.modelQuality());
+    return agentRequest(instruction, threadId, captured?.screen, project, config.manner());
   }
 
   async #isFree(threadId: string): Promise<boolean> {
@@ -135,25 +135,12 @@ export class Participant {
     if (!told) return;
     stream.markdown(told.message);
     for (const remedy of told.remedies) {
-      const button = BUTTONS[remedy];
-      if (button) stream.button(button);
+      if (remedy !== "retry") stream.button(REMEDIES[remedy]); // the chat has a button of its own for that
     }
   }
 }
 
 type ChatTurn = vscode.ChatRequestTurn | vscode.ChatResponseTurn;
-
-/** The chat has a button of its own to try again. */
-const BUTTONS: Readonly<Partial<Record<Remedy, vscode.Command>>> = {
-  start: { command: "openhands.startService", title: "Start Service" },
-  key: { command: "openhands.setApiKey", title: "Set API Key" },
-  settings: {
-    command: "workbench.action.openSettings",
-    title: "Open Settings",
-    arguments: [`${config.SECTION}.`],
-  },
-  log: { command: "openhands.showLog", title: "Show Log" },
-};
 
 const resultOf = (trace: Trace | undefined): vscode.ChatResult => (trace ? { metadata: trace } : {});
 

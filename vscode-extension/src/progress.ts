@@ -1,5 +1,6 @@
 import * as vscode from "vscode";
 import { sleep } from "./core/follow";
+import { withTime } from "./core/wording";
 
 /** What ends sooner is not worth a notification that comes and goes. */
 const SHOW_AFTER_MS = 400;
@@ -10,6 +11,7 @@ export async function inProgress<T>(
   onCancel: () => void,
   work: (show: (message: string) => void) => Promise<T>,
 ): Promise<T> {
+  const begun = Date.now();
   let message = "";
   let report: (() => void) | undefined;
   const result = work((text) => {
@@ -23,10 +25,12 @@ export async function inProgress<T>(
   if (await Promise.race([settled, sleep(SHOW_AFTER_MS).then(() => false)])) return result;
   const options = { location: vscode.ProgressLocation.Notification, title, cancellable: true };
   await vscode.window.withProgress(options, async (progress, token) => {
-    report = () => progress.report({ message });
+    report = () => progress.report({ message: withTime(message, Date.now() - begun) });
     report();
+    const clock = setInterval(report, 1_000);
     const subscription = token.onCancellationRequested(onCancel);
     await settled;
+    clearInterval(clock);
     subscription.dispose();
   });
   return result;

@@ -1,7 +1,13 @@
 import path from "node:path";
 import * as vscode from "vscode";
 import { applied, type Destination, type Edit, planEdit } from "./core/edits";
-import { beside, closeTabs, PROPOSAL_SCHEME, sides, type VirtualDocuments } from "./virtualDocuments";
+import {
+  activeDocument,
+  beside,
+  closeTabs,
+  PROPOSAL_SCHEME,
+  type VirtualDocuments,
+} from "./virtualDocuments";
 
 interface Proposal {
   readonly uri: vscode.Uri;
@@ -34,7 +40,7 @@ export class Proposals implements vscode.Disposable {
   }
 
   /** Make the change; without a name the one in the active editor. */
-  async apply(uri = activeUri()): Promise<void> {
+  async apply(uri = activeDocument(PROPOSAL_SCHEME)): Promise<void> {
     const proposal = uri && this.#open.get(uri.toString());
     if (!proposal) return;
     const document = await vscode.workspace.openTextDocument(proposal.target);
@@ -49,7 +55,7 @@ export class Proposals implements vscode.Disposable {
   }
 
   /** Close the diff and forget the change. */
-  async discard(uri = activeUri()): Promise<void> {
+  async discard(uri = activeDocument(PROPOSAL_SCHEME)): Promise<void> {
     if (!uri || !this.#open.delete(uri.toString())) return;
     await closeTabs([uri]);
   }
@@ -79,8 +85,3 @@ function proposed(document: vscode.TextDocument, place: Destination, code: strin
   const plan = planEdit(place, text, code, true);
   return plan.kind === "lost" ? text : applied(text, plan.edit);
 }
-
-const activeUri = (): vscode.Uri | undefined => {
-  const tab = vscode.window.tabGroups.activeTabGroup.activeTab;
-  return tab && sides(tab).find(({ scheme }) => scheme === PROPOSAL_SCHEME);
-};

@@ -1,13 +1,14 @@
 import * as vscode from "vscode";
 import type { Answers } from "./answers";
+import type { Approvals } from "./approvals";
 import type { Board, Changes, OpenQuestion } from "./core/board";
 import { questionKey } from "./core/board";
-import type { DiffView } from "./diffView";
+import { shortened } from "./core/wording";
 import { isLong, promptFor } from "./humanPrompt";
 import type { Memory } from "./memory";
 import type { Notices } from "./notices";
 import { closeTabs } from "./virtualDocuments";
-import { type Asked, type Runs, shortened } from "./runs";
+import type { Asked, Runs } from "./runs";
 
 const ELSEWHERE = "answered elsewhere";
 
@@ -20,13 +21,13 @@ export class Questions {
     private readonly board: Board,
     private readonly runs: Runs,
     private readonly memory: Memory,
-    private readonly diffs: DiffView,
+    private readonly approvals: Approvals,
     private readonly answers: Answers,
     private readonly notices: Notices,
     private readonly look: () => Promise<void>,
   ) {}
 
-  /** A run that is followed here asks. The box opens by itself only for somebody who waited for it. */
+  /** A run that is followed here asks. It comes before the eyes by itself only of somebody who waited for it. */
   asked({ question, waitedFor, staged }: Asked): void {
     this.#noticed.add(questionKey(question));
     const announce = async (): Promise<void> => {
@@ -42,6 +43,7 @@ export class Questions {
   changed({ opened, closed }: Changes): void {
     for (const question of closed) {
       if (this.#prompting?.key === questionKey(question)) this.#prompting.close.abort(ELSEWHERE);
+      this.notices.inBackground(this.#closeApproval(question));
     }
     for (const question of opened) {
       if (this.runs.isFollowed(question.threadId) || this.#noticed.has(questionKey(question))) continue;
@@ -62,8 +64,15 @@ export class Questions {
       void vscode.window.showInformationMessage("No question is waiting for you here.");
   }
 
-  /** Open the box for this question. Closed without an answer, the question stays. */
+  /** Open the box for this question, or show what is to be allowed. Closed without an answer, the question stays. */
   async ask(question: OpenQuestion): Promise<void> {
+    if (question.request.kind === "approval") {
+      // The notification may stay as long as the question; nobody waits for it.
+      this.notices.inBackground(this.approvals.ask(question, this.#project(question.threadId)));
+    } else await this.#prompt(question);
+  }
+
+  async #prompt(question: OpenQuestion): Promise<void> {
     const key = questionKey(question);
     if (this.#prompting?.key === key) return;
     this.#prompting?.close.abort();
@@ -83,13 +92,15 @@ export class Questions {
       await closeTabs(shown);
     }
     if (answer !== undefined) await this.runs.answer(question, answer);
-    else if (prompting.close.signal.reason === ELSEWHERE)
-      vscode.window.setStatusBarMessage("$(check) Answered elsewhere", 8_000);
+    else if (prompting.close.signal.reason === ELSEWHERE) tellAnsweredElsewhere();
+  }
+
+  async #closeApproval(question: OpenQuestion): Promise<void> {
+    if (await this.approvals.close(question)) tellAnsweredElsewhere();
   }
 
   /** Returns the documents to close when the question is out of sight. */
-  async #showWhatItIsAbout({ threadId, request }: OpenQuestion): Promise<vscode.Uri[]> {
-    if (request.preview) return this.diffs.showPreview(request.preview, this.#project(threadId));
+  async #showWhatItIsAbout({ request }: OpenQuestion): Promise<vscode.Uri[]> {
     return isLong(request.question_for_human)
       ? [await this.answers.show("Question", request.question_for_human)]
       : [];
@@ -98,9 +109,11 @@ export class Questions {
   #notify(question: OpenQuestion): void {
     const key = questionKey(question);
     this.#noticed.add(key);
-    const message = `The agent asks: ${shortened(question.request.question_for_human)}`;
-    void vscode.window.showInformationMessage(message, "Answer", "Later").then((choice) => {
-      if (choice !== "Answer") return;
+    const { kind, question_for_human: asked } = question.request;
+    const [message, open] =
+      kind === "approval" ? [shortened(asked), "Review"] : [`The agent asks: ${shortened(asked)}`, "Answer"];
+    void vscode.window.showInformationMessage(message, open, "Later").then((choice) => {
+      if (choice !== open) return;
       if (this.board.questions.some((each) => questionKey(each) === key))
         this.notices.inBackground(this.ask(question));
       else void vscode.window.showInformationMessage("This question was answered in the meantime.");
@@ -130,4 +143,8 @@ export class Questions {
   #project(threadId: string): string | null {
     return this.board.thread(threadId)?.project_directory ?? null;
   }
+}
+
+function tellAnsweredElsewhere(): void {
+  vscode.window.setStatusBarMessage("$(check) Answered elsewhere", 8_000);
 }

@@ -9,6 +9,7 @@ import type { AgentEvent } from "./core/events";
 import { hasCode } from "./core/faults";
 import { followRun } from "./core/follow";
 import { advance, newSession, type Session } from "./core/session";
+import { shortened, unlinked } from "./core/wording";
 import type { Delivery } from "./delivery";
 import type { Memory, RememberedThread } from "./memory";
 import type { Notices } from "./notices";
@@ -204,7 +205,7 @@ export class Runs implements vscode.Disposable {
   }
 
   #tellFailure(threadId: string, why: string): void {
-    const message = `The agent stopped: ${why}`;
+    const message = `The agent stopped: ${unlinked(why)}`;
     void vscode.window.showErrorMessage(message, "Continue...", "Show Log").then((choice) => {
       if (choice === "Continue...") void vscode.commands.executeCommand("openhands.continueThread", threadId);
       else if (choice === "Show Log") void vscode.commands.executeCommand("openhands.showLog");
@@ -221,9 +222,4 @@ export class Runs implements vscode.Disposable {
       leave.abort();
     }
   }
-}
-
-export function shortened(text: string, length = 120): string {
-  const line = text.replace(/\s+/g, " ").trim();
-  return line.length > length ? `${line.slice(0, length - 1)}…` : line;
 }

@@ -1,21 +1,20 @@
-import { execFile, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { accessSync, constants, openSync, readFileSync } from "node:fs";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import path from "node:path";
-import { promisify } from "node:util";
 import * as vscode from "vscode";
 import * as config from "./config";
 import type { ServiceConnection } from "./connection";
-import { Fault } from "./core/faults";
+import { cancelled, Fault } from "./core/faults";
 import { sleep } from "./core/follow";
-import { findCommand, isLocal, type Launch, planLaunch } from "./core/launch";
+import { cleaned, findCommand, isLocal, type Launch, planLaunch } from "./core/launch";
+import { identityOf } from "./processIdentity";
 
 const START_MS = 30_000;
 const STARTED = "serviceProcess";
 
 interface StartedProcess {
   readonly pid: number;
-  /** When it began and what it is, as the system tells it: a process id alone may be another's by now. */
   readonly identity: string;
 }
 
@@ -36,24 +35,39 @@ export class Server {
     }
   }
 
-  /** Start it and wait until it answers. Throws an Error that says what stands in the way. */
+  /** Start it and wait until it answers. Throws a Fault that says what stands in the way. */
   async start(signal?: AbortSignal): Promise<void> {
     if (await this.#answers()) return;
-    if (!vscode.workspace.isTrusted)
-      throw new Fault("settings", "The service is not started in an untrusted workspace.");
-    const baseUrl = config.baseUrl();
-    if (!isLocal(baseUrl)) throw new Fault("settings", `${baseUrl} is not an address of this machine`);
-    const command = this.#command();
-    if (!command) {
-      const name = config.serviceCommand();
-      throw new Fault(
-        "settings",
-        `${name} was not found on this machine; install it, or set openhands.service.command to its path`,
-      );
+    const { command, cwd } = await this.#program();
+    const wish = { baseUrl: config.baseUrl(), roots: roots(), cwd, env: process.env };
+    await this.#run(planLaunch(command, wish), signal);
+  }
+
+  /**
+   * Have the command fetch the small model that runs on this machine; `show` is told how far it is. Throws a Fault
+   * that says what stands in the way.
+   */
+  async installModel(show: (message: string) => void, signal: AbortSignal): Promise<void> {
+    const { command, cwd } = await this.#program();
+    this.log.info(`running ${command} local install`);
+    const child = spawn(command, ["local", "install", "--yes"], { cwd, env: cleaned(process.env), signal });
+    let last = "";
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (text: Buffer) => {
+        last =
+          text
+            .toString()
+            .split(/[\r\n]+/)
+            .findLast((line) => line.trim() !== "") ?? last;
+        show(last);
+      });
     }
-    const cwd = this.context.globalStorageUri.fsPath;
-    await mkdir(cwd, { recursive: true });
-    await this.#run(planLaunch(command, { baseUrl, roots: roots(), cwd, env: process.env }), signal);
+    const failure = await new Promise<string | undefined>((resolve) => {
+      child.once("error", (error) => resolve(error.message));
+      child.once("close", (code) => resolve(code === 0 ? undefined : last));
+    });
+    if (signal.aborted) throw cancelled();
+    if (failure !== undefined) throw new Fault("program", `The model was not installed: ${failure}`);
   }
 
   /** Stop what was started here. Returns whether there was anything to stop. */
@@ -88,8 +102,9 @@ export class Server {
     child.unref();
     const giveUp = Date.now() + START_MS;
     while (!(await this.#answers())) {
-      if (failure !== undefined) throw new Error(`the service did not start: ${failure}`);
-      if (Date.now() > giveUp) throw new Error(`the service did not answer in time; see ${logFile}`);
+      if (failure !== undefined) throw new Fault("program", `The service did not start: ${failure}`);
+      if (Date.now() > giveUp)
+        throw new Fault("program", `The service did not start in time; see ${logFile}`);
       await sleep(250, signal);
     }
     const { pid } = child;
@@ -104,6 +119,23 @@ export class Server {
     } catch {
       return false;
     }
+  }
+
+  /** The command, and a folder of its own to run it in. */
+  async #program(): Promise<{ command: string; cwd: string }> {
+    if (!vscode.workspace.isTrusted)
+      throw new Fault("untrusted", "Programs of this machine are started in trusted workspaces only");
+    const baseUrl = config.baseUrl();
+    if (!isLocal(baseUrl)) throw new Fault("settings", `${baseUrl} is not an address of this machine`);
+    const command = this.#command();
+    if (!command)
+      throw new Fault(
+        "missing",
+        `${config.serviceCommand()} was not found on this machine; install it, or set openhands.service.command to its path`,
+      );
+    const cwd = this.context.globalStorageUri.fsPath;
+    await mkdir(cwd, { recursive: true });
+    return { command, cwd };
   }
 
   #command(): string | undefined {
@@ -128,24 +160,6 @@ function isExecutable(file: string): boolean {
   } catch {
     return false;
   }
-}
-
-async function identityOf(pid: number): Promise<string | undefined> {
-  try {
-    if (process.platform === "linux") return await identityFromProc(pid);
-    const { stdout } = await promisify(execFile)("ps", ["-o", "lstart=,command=", "-p", String(pid)]);
-    return stdout.trim() || undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Containers often have no `ps`. */
-async function identityFromProc(pid: number): Promise<string> {
-  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
-  // Field 22 of proc(5), counted from behind the name: that stands in parentheses and may hold anything.
-  const begun = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
-  return `${begun} ${await readFile(`/proc/${pid}/cmdline`, "utf8")}`;
 }
 
 function lastLine(file: string): string {

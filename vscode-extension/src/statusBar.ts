@@ -1,7 +1,7 @@
 import * as vscode from "vscode";
 import { count } from "./connection";
 import type { Board } from "./core/board";
-import { shortened } from "./runs";
+import { shortened } from "./core/wording";
 
 /** One quiet item: how many questions wait, or that an agent works. */
 export class StatusBar implements vscode.Disposable {

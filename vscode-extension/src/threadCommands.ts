@@ -2,9 +2,8 @@ import * as vscode from "vscode";
 import { count, type ServiceConnection } from "./connection";
 import type { BoardThread } from "./core/board";
 import type { HistoryCheckpoint, ThreadRewound } from "./core/api";
-import { sentence } from "./core/wording";
+import { sentence, shortened } from "./core/wording";
 import { ago } from "./threadsView";
-import { shortened } from "./runs";
 
 /** Let the person pick a moment of the thread, and take it back to there. Undefined when they left it. */
 export async function rewind(connection: ServiceConnection, thread: BoardThread): Promise<void> {

@@ -2,7 +2,8 @@ import path from "node:path";
 import * as vscode from "vscode";
 import { count } from "./connection";
 import type { Board, BoardThread, Place } from "./core/board";
-import { type Runs, shortened } from "./runs";
+import { shortened } from "./core/wording";
+import type { Runs } from "./runs";
 
 const GROUPS: readonly (readonly [Place, string])[] = [
   ["waiting", "Waiting for you"],

@@ -5,6 +5,11 @@ export const SCHEME = "openhands";
 /** The new side of a change that waits for Apply or Discard. */
 export const PROPOSAL_SCHEME = "openhands-proposal";
 
+/** What the agent wants to do, and waits for an answer about. */
+export const WANTED_SCHEME = "openhands-wanted";
+
+const SCHEMES: readonly string[] = [SCHEME, PROPOSAL_SCHEME, WANTED_SCHEME];
+
 /** Read-only documents that are never unsaved work. Each is forgotten when its tab is closed. */
 export class VirtualDocuments implements vscode.TextDocumentContentProvider, vscode.Disposable {
   readonly #texts = new Map<string, string>();
@@ -15,8 +20,7 @@ export class VirtualDocuments implements vscode.TextDocumentContentProvider, vsc
 
   constructor() {
     this.#subscriptions = [
-      vscode.workspace.registerTextDocumentContentProvider(SCHEME, this),
-      vscode.workspace.registerTextDocumentContentProvider(PROPOSAL_SCHEME, this),
+      ...SCHEMES.map((scheme) => vscode.workspace.registerTextDocumentContentProvider(scheme, this)),
       vscode.window.tabGroups.onDidChangeTabs(({ closed }) => {
         for (const uri of closed.flatMap(sides)) this.#texts.delete(uri.toString());
       }),
@@ -48,9 +52,13 @@ export class VirtualDocuments implements vscode.TextDocumentContentProvider, vsc
 
 /** Options that show a document beside what the person works on, and leave the focus where it is. */
 export function beside(preview = false): vscode.TextDocumentShowOptions {
-  const groups = vscode.window.tabGroups;
-  const ours = groups.all.find((group) => group !== groups.activeTabGroup && group.tabs.some(isOurs));
-  return { viewColumn: ours?.viewColumn ?? vscode.ViewColumn.Beside, preserveFocus: true, preview };
+  const { all, activeTabGroup: active } = vscode.window.tabGroups;
+  const isReading = active.tabs.length > 0 && active.tabs.every(isOurs);
+  if (isReading) return { viewColumn: vscode.ViewColumn.Active, preserveFocus: true, preview };
+  const ours = all.find((group) => group !== active && group.tabs.some(isOurs));
+  // A group that `vscode.diff` is given by its number becomes the active one, focus or not; one beside does not.
+  const isBeside = ours === undefined || ours.viewColumn - active.viewColumn === 1;
+  return { viewColumn: isBeside ? vscode.ViewColumn.Beside : ours.viewColumn, preserveFocus: true, preview };
 }
 
 /** Close the tabs that show any of these documents, and leave the focus where it is. */
@@ -69,5 +77,10 @@ export function sides({ input }: vscode.Tab): vscode.Uri[] {
   return input instanceof vscode.TabInputTextDiff ? [input.original, input.modified] : [];
 }
 
-const isOurs = (tab: vscode.Tab): boolean =>
-  sides(tab).some(({ scheme }) => scheme === SCHEME || scheme === PROPOSAL_SCHEME);
+/** The document of that scheme which the active editor shows. */
+export function activeDocument(scheme: string): vscode.Uri | undefined {
+  const tab = vscode.window.tabGroups.activeTabGroup.activeTab;
+  return tab && sides(tab).find((uri) => uri.scheme === scheme);
+}
+
+const isOurs = (tab: vscode.Tab): boolean => sides(tab).some(({ scheme }) => SCHEMES.includes(scheme));

@@ -45,6 +45,14 @@ export class TestServer {
   }
 }
 
+/** An address where nothing listens any more. */
+export async function nowhere(): Promise<string> {
+  const server = await TestServer.start(() => undefined);
+  const { url } = server;
+  server.stop();
+  return url;
+}
+
 export function json(
   response: ServerResponse,
   status: number,

@@ -12,6 +12,8 @@ export interface CodeAgentRequest {
   project_directory?: string;
   thread_id: string;
   model_quality?: ModelQuality;
+  /** Tool name, or `*` for every tool, -> whether a human is asked; the service's own rules may be stricter. */
+  approvals?: Readonly<Record<string, "ask">>;
 }
 
 export interface ResumeRequest {

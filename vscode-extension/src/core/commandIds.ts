@@ -6,6 +6,7 @@ export const COMMAND_IDS = [
   "openhands.checkConnection",
   "openhands.startService",
   "openhands.stopService",
+  "openhands.installModel",
   "openhands.setApiKey",
   "openhands.clearApiKey",
   "openhands.showLog",
@@ -18,6 +19,9 @@ export const COMMAND_IDS = [
   "openhands.deleteThread",
   "openhands.applyProposal",
   "openhands.discardProposal",
+  "openhands.allow",
+  "openhands.refuse",
+  "openhands.refuseBecause",
 ] as const;
 
 export type CommandId = (typeof COMMAND_IDS)[number];

@@ -11,6 +11,12 @@ export type FaultKind =
   | "malformed"
   /** The settings make no request possible. */
   | "settings"
+  /** The folder must be trusted first. */
+  | "untrusted"
+  /** The service's command is not on this machine. */
+  | "missing"
+  /** The service's command failed on this machine. */
+  | "program"
   /** A stream ended before its end. */
   | "cut"
   /** The person did not want it any more. */

@@ -55,13 +55,18 @@ export function planLaunch(command: string, wish: LaunchWish): Launch {
   const { hostname, port } = new URL(wish.baseUrl);
   const host = hostname === "[::1]" ? "::1" : "127.0.0.1";
   const roots = wish.roots.flatMap((root) => ["--allow-root", root]);
-  const kept = Object.entries(wish.env).filter(
-    (entry): entry is [string, string] => entry[1] !== undefined && !NOT_INHERITED.test(entry[0]),
-  );
   return {
     command,
     args: ["serve", "--host", host, "--port", port || "80", ...roots],
     cwd: wish.cwd,
-    env: Object.fromEntries(kept),
+    env: cleaned(wish.env),
   };
+}
+
+/** The environment without what would make another program of the service. */
+export function cleaned(env: LaunchWish["env"]): Record<string, string> {
+  const kept = Object.entries(env).filter(
+    (entry): entry is [string, string] => entry[1] !== undefined && !NOT_INHERITED.test(entry[0]),
+  );
+  return Object.fromEntries(kept);
 }

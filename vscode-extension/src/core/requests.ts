@@ -33,10 +33,13 @@ export function askRequest(
   return {
     prompt,
     ...(screen?.selected && { selected_text: screen.selected }),
-    ...(screen?.text && { active_file_content: screen.text.slice(0, ACTIVE_FILE_CHARACTERS) }),
+    ...(screen && hasMore(screen) && { active_file_content: screen.text.slice(0, ACTIVE_FILE_CHARACTERS) }),
     ...(quality && { model_quality: quality }),
   };
 }
+
+/** Whether the file holds anything beyond the selection. */
+const hasMore = ({ text, selected }: Screen): boolean => text.trim() !== selected.trim();
 
 /** The question with what was said before it. */
 export function conversation(turns: readonly Turn[], question: string): string {
@@ -50,18 +53,26 @@ export function conversation(turns: readonly Turn[], question: string): string {
   return said.length === 0 ? question : `${said.join("\n\n")}\n\nNow I ask: ${question}`;
 }
 
+/** How an instruction is to be carried out, as the settings say. */
+export interface Manner {
+  readonly quality?: ModelQuality | undefined;
+  /** The agent asks before it changes a file. */
+  readonly asksFirst?: boolean;
+}
+
 export function agentRequest(
   instruction: string,
   threadId: string,
   screen: Screen | undefined,
   projectDirectory: string | undefined,
-  quality: ModelQuality | undefined,
+  { quality, asksFirst = false }: Manner,
 ): CodeAgentRequest {
   return {
     instruction,
     thread_id: threadId,
     ...(screen && { context: contextOf(screen), language: screen.languageId }),
     ...(projectDirectory && { project_directory: projectDirectory }),
+    ...(asksFirst && { approvals: { "*": "ask" } }),
     ...(quality && { model_quality: quality }),
   };
 }

@@ -2,13 +2,15 @@
 
 import { Fault } from "./faults";
 
-export type Remedy = "retry" | "settings" | "key" | "start" | "log";
+export type Remedy = "retry" | "settings" | "key" | "start" | "install" | "trust" | "log";
 
 export const REMEDY_TITLES: Readonly<Record<Remedy, string>> = {
   retry: "Retry",
   settings: "Open Settings",
   key: "Set API Key",
   start: "Start Service",
+  install: "How to Install",
+  trust: "Manage Trust",
   log: "Show Log",
 };
 
@@ -46,6 +48,12 @@ export function wording(error: unknown, where: Surroundings): Told | undefined {
       };
     case "settings":
       return { message: sentence(error.message), remedies: ["settings"] };
+    case "missing":
+      return { message: sentence(error.message), remedies: ["install", "settings"] };
+    case "program":
+      return { message: sentence(error.message), remedies: ["retry", "log"] };
+    case "untrusted":
+      return { message: sentence(error.message), remedies: ["trust"] };
     case "cut":
       return { message: "The connection to the service broke off.", remedies: ["retry", "log"] };
     case "malformed":
@@ -94,4 +102,34 @@ function later(seconds: number | undefined): string {
 export function sentence(text: string): string {
   const trimmed = text.trim();
   return /[.!?…]$/.test(trimmed) ? trimmed : `${trimmed}.`;
+}
+
+/** One line, cut where it is longer. */
+export function shortened(text: string, length = 120): string {
+  const line = unlinked(text).replace(/\s+/g, " ").trim();
+  return line.length > length ? `${line.slice(0, length - 1)}…` : line;
+}
+
+/** The text as it stands: a notification makes links of what looks like one, and such a link can run commands. */
+export const unlinked = (text: string): string => text.replaceAll("](", "] (");
+
+/** The first sentence of a Markdown text, without its marks; empty where there is only code. */
+export function firstSentence(markdown: string): string {
+  const prose = markdown
+    .replace(/^ {0,3}(`{3,}|~{3,})[^]*?(^ {0,3}\1|$(?![^]))/gm, "")
+    .replace(/^ {0,3}#.*$/gm, "");
+  const [paragraph = ""] = prose.trim().split(/\n\s*\n/);
+  const plain = paragraph.replace(/^[-*+>] +|\*\*|`/g, "").replace(/\s+/g, " ");
+  return /^.*?[.!?](?=\s|$)/.exec(plain)?.[0] ?? plain;
+}
+
+/** After so long it is said how long it has been: slow is not stuck. */
+const TELL_TIME_AFTER_MS = 10_000;
+
+/** What is going on, and since when if that is long ago. */
+export function withTime(message: string, milliseconds: number): string {
+  if (milliseconds < TELL_TIME_AFTER_MS) return message;
+  const seconds = Math.floor(milliseconds / 1_000);
+  const time = seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  return message === "" ? time : `${message} (${time})`;
 }

@@ -55,7 +55,7 @@ const newThread = (): string => `contract-${++number}-${Date.now()}`;
 /** A run from its first event to its last. */
 const run = async (threadId: string, ...steps: Step[]): Promise<AgentEvent[]> => {
   await stack.script(...steps);
-  const request = agentRequest("do it", threadId, undefined, project, undefined);
+  const request = agentRequest("do it", threadId, undefined, project, {});
   return collect(followRun(client, () => client.invoke(request, threadId)));
 };
 
@@ -113,6 +113,7 @@ describe("the service's own description", () => {
     project_directory: "/p",
     thread_id: "thread-1",
     model_quality: "fastest",
+    approvals: { "*": "ask" },
   };
   const chat: Required<api.ContextualChatRequest> = {
     prompt: "p",
@@ -190,6 +191,21 @@ test("a refusal of the model is a fault with the service's words", async () => {
 });
 
 describe("a run", () => {
+  test("asks before it changes a file where the request wants that, whatever the service's rules", async () => {
+    const threadId = newThread();
+    await writeFile(path.join(project, "asked.txt"), "one\n");
+    await stack.script(
+      { calls: [["read_file", { filepath: "asked.txt" }]] },
+      { calls: [["edit_file", { filepath: "asked.txt", old_text: "one", new_text: "two" }]] },
+    );
+    const request = agentRequest("do it", threadId, undefined, project, { asksFirst: true });
+    const last = (await collect(followRun(client, () => client.invoke(request, threadId)))).at(-1);
+    expect(last?.kind === "run.finished" && last.response.pending_requests).toMatchObject([
+      { kind: "approval", preview: expect.stringContaining("+two") as string },
+    ]);
+    await client.cancel(threadId);
+  });
+
   test("ends in exactly one run.finished, with the code", async () => {
     const events = await run(newThread(), "Here:\n```python\nx = 2\n```");
     expect(events.filter((event) => event.kind === "run.finished")).toHaveLength(1);
@@ -247,7 +263,7 @@ describe("a run", () => {
     await run(threadId, "Done.");
     const again = await collect(
       followRun(client, () =>
-        client.invoke(agentRequest("do it", threadId, undefined, project, undefined), threadId),
+        client.invoke(agentRequest("do it", threadId, undefined, project, {}), threadId),
       ),
     );
     expect(again.map((event) => event.kind)).toEqual(["run.finished"]);
@@ -256,7 +272,7 @@ describe("a run", () => {
   test("is cancelled", async () => {
     const threadId = newThread();
     await stack.script({ text: "too late", hold: "slow" });
-    const request = agentRequest("do it", threadId, undefined, project, undefined);
+    const request = agentRequest("do it", threadId, undefined, project, {});
     let session = newSession(threadId);
     for await (const event of followRun(client, () => client.invoke(request, threadId))) {
       if (event.kind === "run.started") void client.cancel(threadId);
@@ -268,7 +284,7 @@ describe("a run", () => {
   test("is followed to its end over a crash of the service", async () => {
     const threadId = newThread();
     await stack.script({ text: "first", hold: "crash" }, "Back again.");
-    const request = agentRequest("do it", threadId, undefined, project, undefined);
+    const request = agentRequest("do it", threadId, undefined, project, {});
     let session = newSession(threadId);
     let breaks = 0;
     const before = (await stack.requests()).length;
@@ -315,7 +331,7 @@ describe("what is refused", () => {
 
   test("an unknown thread, and a folder that is not allowed", async () => {
     expect((await faultOf(client.thread("no-such-thread"))).code).toBe("thread_not_found");
-    const request = agentRequest("do it", newThread(), undefined, "/etc", undefined);
+    const request = agentRequest("do it", newThread(), undefined, "/etc", {});
     expect((await faultOf(collect(client.invoke(request, "k")))).status).toBe(422);
   });
 });

@@ -33,9 +33,15 @@ test("the names that people rely on", () => {
   expect(configuration.properties["openhands.api.baseUrl"]?.default).toBe("http://localhost:8000");
 });
 
-test("a folder that is not trusted cannot redirect what is sent, or name a command", () => {
+test("a folder that is not trusted cannot redirect what is sent, name a command, or have the agent not ask", () => {
   const restricted = manifest.capabilities.untrustedWorkspaces.restrictedConfigurations;
-  expect(restricted).toEqual(expect.arrayContaining(["openhands.api.baseUrl", "openhands.service.command"]));
+  expect(restricted.toSorted()).toEqual([
+    "openhands.api.baseUrl",
+    "openhands.apply",
+    "openhands.approvals",
+    "openhands.service.command",
+  ]);
+  expect(configuration.properties["openhands.approvals"]?.default).toBe("ask");
 });
 
 test.each([

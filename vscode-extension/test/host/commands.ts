@@ -55,6 +55,14 @@ export const tests: Tests = {
     assert.equal("model_quality" in body, false);
   },
 
+  "the agent asks before it changes a file, unless that is left to the service": async () => {
+    await agent();
+    assert.deepEqual(theService().lastBody(INVOKE).approvals, { "*": "ask" });
+    await configure("approvals", "service");
+    await agent();
+    assert.equal("approvals" in theService().lastBody(INVOKE), false);
+  },
+
   "a document that changed since is not edited unasked": async () => {
     const editor = await open("alpha", [1, 2]);
     const service = theService();

@@ -26,7 +26,7 @@ export async function tidy(): Promise<void> {
   await vscode.commands.executeCommand("workbench.action.revertAndCloseActiveEditor");
   await vscode.commands.executeCommand("workbench.action.closeAllEditors");
   await configure("api.baseUrl", service.url);
-  await configure("apply", undefined);
+  for (const name of ["apply", "approvals", "service.command"]) await configure(name, undefined);
 }
 
 export const configure = (name: string, value: unknown): Thenable<void> =>

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import { createRequire } from "node:module";
-import { json, TestServer } from "../wire";
+import { json, nowhere } from "../wire";
 import {
   command,
   configure,
@@ -19,14 +19,6 @@ import { chatStream, FakeService } from "./service";
 const ASK = "POST /v1/contextual_chat/completions";
 const refused = (status: number, message: string, code: string) => (_: unknown, response: ServerResponse) =>
   json(response, status, { error: { message, code } });
-
-/** An address where nothing listens any more. */
-async function nowhere(): Promise<string> {
-  const server = await TestServer.start(() => undefined);
-  const { url } = server;
-  server.stop();
-  return url;
-}
 
 /** Ask, and what is told then. */
 async function ask(): Promise<(typeof person.told)[number]> {
@@ -67,6 +59,9 @@ export const tests: Tests = {
     await configure("api.baseUrl", await nowhere());
     assert.deepEqual((await ask()).buttons, ["Start Service", "Retry", "Open Settings"]);
   },
+
+  "what fails is told as text: what looks like a link in it runs no command": () =>
+    expectTold(refused(409, "[Busy](command:openhands.allow)", "busy"), /^\[Busy\] \(command:/, ["Show Log"]),
 
   "401 is told, with a way to give the key": () =>
     expectTold(refused(401, "No.", "unauthorized"), /wants an API key\.$/, ["Set API Key", "Open Settings"]),
@@ -151,7 +146,7 @@ export const tests: Tests = {
 
   "Check Connection says what is there": async () => {
     await command("checkConnection");
-    assert.equal((await told("Connected")).message, "Connected to agent-service 1.2.3, 2 models.");
+    assert.equal((await told("Connected")).message, "Connected to agent-service 1.2.3, 1 model.");
   },
 
   "an activation that fails is shown": async () => {

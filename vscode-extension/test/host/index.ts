@@ -1,7 +1,9 @@
 import * as vscode from "vscode";
+import { tests as approvals } from "./approvals";
 import { tests as commands } from "./commands";
 import { tidy } from "./editor";
 import { tests as faults } from "./faults";
+import { tests as localService } from "./localService";
 import { tests as models } from "./models";
 import { tests as workspaces } from "./workspaces";
 
@@ -13,7 +15,9 @@ export async function run(): Promise<void> {
   await vscode.extensions.getExtension("agent-service.openhands-ai-assistant")?.activate();
   const unseen: unknown[] = [];
   process.on("unhandledRejection", (reason) => unseen.push(reason));
-  for (const [name, test] of Object.entries({ ...commands, ...faults, ...models, ...workspaces })) {
+  // The last one stops the service that the others share.
+  const all = { ...approvals, ...commands, ...faults, ...models, ...workspaces, ...localService };
+  for (const [name, test] of Object.entries(all)) {
     const begun = Date.now();
     let error: string | undefined;
     try {

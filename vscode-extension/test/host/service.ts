@@ -5,6 +5,7 @@ import { type Answer, events, finished, json, type Received, started, TestServer
 export class FakeService {
   readonly #routes = new Map<string, Answer>();
   #server: TestServer | undefined;
+  thread: { readonly [field: string]: unknown; readonly thread_id?: unknown } = {};
 
   static async start(): Promise<FakeService> {
     const fake = new FakeService();
@@ -49,6 +50,15 @@ export class FakeService {
       const last = { ...finished, thread_id, response: { ...finished.response, thread_id, ...fields } };
       events(response, [{ ...started, thread_id }, last]);
     });
+  }
+
+  /** The one thread that there is, as the routes of threads tell it. */
+  threadIs(detail: { readonly [field: string]: unknown; readonly thread_id?: unknown }): void {
+    this.thread = { ...detail, updated_at: new Date().toISOString() };
+    this.on("GET /v1/agents/threads", (_, response) => json(response, 200, { threads: [this.thread] }));
+    this.on(`GET /v1/agents/threads/${String(detail.thread_id)}`, (_, response) =>
+      json(response, 200, this.thread),
+    );
   }
 
   stop(): void {

@@ -1,9 +1,6 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import * as vscode from "vscode";
-import { command, configure, open, person, type Tests, theService, told } from "./editor";
+import { command, open, person, type Tests, theService } from "./editor";
 
 const INVOKE = "POST /v1/agents/code/invoke";
 
@@ -40,52 +37,5 @@ export const tests: Tests = {
     await vscode.window.showTextDocument(document);
     person.picks("alpha");
     assert.match(String((await invoke()).project_directory), /\/alpha$/);
-  },
-
-  "Start Service starts it in a folder of its own, without the editor's Python settings": async () => {
-    const folder = await mkdtemp(path.join(tmpdir(), "host-start-"));
-    const { port } = new URL(theService().url);
-    theService().stop();
-    const script = path.join(folder, "service");
-    const about = JSON.stringify({
-      name: "agent-service",
-      version: "1",
-      data: [],
-      status: "ok",
-      threads: [],
-    });
-    await writeFile(
-      script,
-      `#!${process.execPath}
-require("node:fs").writeFileSync("${folder}/seen", JSON.stringify([process.cwd(), process.env.PYTHONPATH ?? null, process.argv.slice(2)]));
-require("node:http").createServer((_, response) => response.setHeader("content-type", "application/json").end('${about}')).listen(${port}, "127.0.0.1");
-setTimeout(() => process.exit(), 60_000); // should the test fail to stop it
-`,
-      { mode: 0o755 },
-    );
-    process.env.PYTHONPATH = "/somewhere/else";
-    try {
-      await configure("service.command", script);
-      await command("startService");
-      await told("Connected to agent-service 1");
-      const seen = JSON.parse(await readFile(path.join(folder, "seen"), "utf8")) as [
-        string,
-        unknown,
-        string[],
-      ];
-      const folders = vscode.workspace.workspaceFolders?.map(({ uri }) => uri.fsPath) ?? [];
-      assert.ok(folders.every((each) => !seen[0].startsWith(each)));
-      assert.equal(seen[1], null);
-      assert.deepEqual(seen[2].slice(0, 5), ["serve", "--host", "127.0.0.1", "--port", port]);
-      assert.deepEqual(
-        seen[2].filter((each) => each.startsWith("/")),
-        folders,
-      );
-      await command("stopService");
-      await told("The service was stopped.");
-    } finally {
-      delete process.env.PYTHONPATH;
-      await rm(folder, { recursive: true });
-    }
   },
 };

@@ -63,11 +63,11 @@ export function chatFlows(flow: Flow): void {
     await flow.wb.open("fix.py");
     await flow.wb.select(1, 2);
     await flow.wb.chat("/fix");
-    await flow.wb.chatAnswer("Allow write_file on fix.py?").waitFor();
+    await flow.wb.chatAnswer("May the agent change fix.py?").waitFor();
     await flow.wb.screenshot("chat-approval");
     expect(await flow.onDisk("fix.py")).toBe(CALC);
-    await flow.wb.chatButton("Yes, allow it").last().click();
-    await flow.wb.editorWith("It is fixed.");
+    await flow.wb.chatButton("Allow").last().click();
+    await flow.wb.notification("It is fixed.").waitFor();
     expect(await flow.onDisk("fix.py")).toBe(content);
   });
 }

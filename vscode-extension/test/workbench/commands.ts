@@ -49,25 +49,6 @@ export function commandFlows(flow: Flow): void {
     expect(await flow.onDisk("replace.py")).toBe(CALC);
   });
 
-  test("an approval shows the diff, and the change is made after a yes", async () => {
-    const content = CALC.replace("a + b", "b + a");
-    await flow.service.script(
-      { calls: [["write_file", { filepath: "approve.py", content }]] },
-      "The sum is turned around.",
-    );
-    await flow.askAgent("approve.py", "Turn the sum around");
-    await flow.wb.quickInput.filter({ hasText: "Allow write_file on approve.py?" }).waitFor();
-    await flow.wb.page.locator(".monaco-diff-editor").first().waitFor();
-    await flow.wb.screenshot("approval");
-    expect(await flow.onDisk("approve.py")).toBe(CALC);
-    await flow.wb.pick("Allow write_file on approve.py?", "Yes, allow it");
-    await flow.wb.editorWith("The sum is turned around.");
-    await flow.wb.page.locator(".tab", { hasText: "changes by the agent" }).waitFor();
-    await flow.wb.page.locator(".monaco-diff-editor .line-insert").first().waitFor();
-    await flow.wb.screenshot("changes");
-    expect(await flow.onDisk("approve.py")).toBe(content);
-  });
-
   test("a run is cancelled without a word", async () => {
     await flow.service.script({ text: "too late", hold: "cancel" });
     await flow.askAgent("cancel.py", "Think long");
@@ -113,7 +94,7 @@ export function commandFlows(flow: Flow): void {
     expect(await flow.onDisk("typing.py")).toBe(`${CALC.replace("a + b", "int(a) + int(b)")}# my own line\n`);
   });
 
-  /** A run that changes both files without asking. */
+  /** A run that changes both files; the service's own rules let it. */
   const changeBoth = async (): Promise<void> => {
     const paths = ["rewind.py", "theirs.py"];
     const edit = { old_text: "a + b", new_text: "b + a" };
@@ -123,7 +104,7 @@ export function commandFlows(flow: Flow): void {
       "Both sums are turned around.",
     );
     await flow.askAgent("rewind.py", "Turn both sums around");
-    await flow.wb.editorWith("Both sums are turned around.");
+    await flow.wb.notification("Both sums are turned around.").waitFor();
   };
 
   test("a thread is rewound with its files, and what was left alone is told with the reason", async () => {

@@ -30,6 +30,7 @@ const FILES = [
   "insert.py",
   "notes.py",
   "options.py",
+  "refuse.py",
   "reload.py",
   "replace.py",
   "rewind.py",
@@ -103,6 +104,11 @@ export class Flow {
       await opened.waitFor({ timeout: 5_000 });
       return true;
     });
+  }
+
+  /** A button in the title bar of the active editor, or of the one beside. */
+  titleButton(name: string): Locator {
+    return this.wb.page.locator(".editor-group-container .editor-actions").getByRole("button", { name });
   }
 
   showThreads(): Promise<void> {

@@ -30,6 +30,7 @@ test("the package holds what is needed and nothing else", async () => {
     "extension/dist/extension.js",
     "extension/media/activity.svg",
     "extension/media/icon.png",
+    "extension/media/readme/approval.png",
     "extension/media/readme/chat.png",
     "extension/media/readme/question.png",
     "extension/media/readme/review.png",

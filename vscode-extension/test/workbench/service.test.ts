@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { PYTHON, ROOT, ServiceStack } from "../service/stack";
-import { ADD, asks, CALC } from "./flow";
+import { asks, CALC } from "./flow";
 import { Workbench } from "./workbench";
 
 let home: string;
@@ -50,7 +50,7 @@ const step = (title: string) => wb.page.locator(".getting-started-step", { hasTe
 
 test("the walkthrough leads from an editor without a service to code that an agent changed", async () => {
   await wb.command("Welcome: Open Walkthrough...");
-  await wb.pick("", "Get Started with OpenHands AI Assistant");
+  await wb.pick("", "OpenHands AI Assistant");
   await step("Connect to the service").waitFor();
   await wb.screenshot("walkthrough");
   await step("Connect to the service").getByText("Start Service").click();
@@ -59,7 +59,13 @@ test("the walkthrough leads from an editor without a service to code that an age
   await wb.screenshot("walkthrough-connected");
   await wb.clearNotifications();
 
-  await stack.script("It adds two numbers.", asks("Which type?", ["int", "float"]), ADD);
+  const content = CALC.replace("a + b", "int(a) + int(b)");
+  await stack.script(
+    "It adds two numbers.",
+    asks("Which type?", ["int", "float"]),
+    { calls: [["write_file", { filepath: "calc.py", content }]] },
+    "Strings are accepted too now.",
+  );
   const begin = async (title: string, button: string): Promise<void> => {
     await wb.page.locator(".tab", { hasText: "Welcome" }).click();
     await step(title).click();
@@ -75,11 +81,15 @@ test("the walkthrough leads from an editor without a service to code that an age
   await begin("Have it changed", "Ask OpenHands Code Agent");
   await wb.answer("What should become of the selected code?", "Accept strings too");
   await wb.pick("Which type?", "int");
-  await wb.editorWith("return int(a) + int(b)");
-  await wb.save();
-  expect(await readFile(path.join(wb.folder, "calc.py"), "utf8")).toBe(
-    CALC.replace("a + b", "int(a) + int(b)"),
-  );
+  await wb.notification("May the agent change calc.py?").waitFor();
+  await wb.page.locator(".monaco-diff-editor .line-insert").first().waitFor();
+  await wb.screenshot("walkthrough-approval");
+  const onDisk = (): Promise<string> => readFile(path.join(wb.folder, "calc.py"), "utf8");
+  expect(await onDisk()).toBe(CALC);
+  await wb.press("May the agent change calc.py?", "Allow");
+  await wb.notification("Strings are accepted too now.").waitFor();
+  await wb.screenshot("walkthrough-changed");
+  expect(await onDisk()).toBe(content);
 });
 
 test("a service that is down is told in a sentence with the ways out, and started again", async () => {

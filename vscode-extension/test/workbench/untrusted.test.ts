@@ -38,6 +38,15 @@ test("in an untrusted workspace asking works, at the person's own address", asyn
   await wb.editorWith("It prints one.");
 });
 
+test("Start Service says that it needs trust, and how to give it", async () => {
+  await service.kill();
+  await wb.command("OpenHands: Start Service");
+  const notice = wb.notification("started in trusted workspaces only");
+  await notice.waitFor();
+  expect(await notice.getByRole("button", { name: "Manage Trust" }).count()).toBe(1);
+  await service.restart();
+});
+
 test("the agent says that it needs trust, and how to give it", async () => {
   const before = (await service.requests()).length;
   await wb.command("Ask OpenHands Code Agent");

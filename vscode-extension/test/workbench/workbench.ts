@@ -1,5 +1,5 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -35,6 +35,9 @@ const SETTINGS = {
   "editor.cursorBlinking": "solid",
 };
 
+/** What also a fresh one has: nothing is fetched from elsewhere. */
+const FRESH_SETTINGS = Object.fromEntries(Object.entries(SETTINGS).slice(0, 4));
+
 /** Of scope machine: read from the machine's settings only. */
 const MACHINE_SETTING = "openhands.service.command";
 
@@ -59,6 +62,8 @@ export interface WorkbenchOptions {
   files: Record<string, string>;
   settings?: Record<string, unknown>;
   trust?: boolean;
+  /** As somebody finds it who just installed the editor: its own settings, not trusted, without the extension. */
+  fresh?: boolean;
   /** Folders of the project, as the workspace in place of the project. */
   folders?: string[];
   /** Run this file in the extension host, with the extension from its folder and not from the package. */
@@ -101,6 +106,11 @@ export class Workbench {
 
   get folder(): string {
     return path.join(this.#root, "project");
+  }
+
+  /** The home folder of the person. */
+  get home(): string {
+    return this.#root;
   }
 
   get page(): Page {
@@ -263,9 +273,12 @@ export class Workbench {
   }
 
   /** Write the user's settings. */
-  async configure(settings: Record<string, unknown>): Promise<void> {
+  async configure(
+    settings: Record<string, unknown>,
+    base: Record<string, unknown> = SETTINGS,
+  ): Promise<void> {
     const { [MACHINE_SETTING]: ofMachine, ...ofUser } = settings;
-    const layers = { User: { ...SETTINGS, ...ofUser }, Machine: { [MACHINE_SETTING]: ofMachine } };
+    const layers = { User: { ...base, ...ofUser }, Machine: { [MACHINE_SETTING]: ofMachine } };
     for (const [layer, values] of Object.entries(layers)) {
       const folder = path.join(this.#root, "user-data", layer);
       await mkdir(folder, { recursive: true });
@@ -284,6 +297,22 @@ export class Workbench {
     await this.page.keyboard.insertText(JSON.stringify({ ...SETTINGS, ...settings }));
     await this.save();
     await this.command("View: Close Editor");
+  }
+
+  /** Install the package by hand, as a person does. */
+  async installByHand(): Promise<void> {
+    const file = path.join(this.home, path.basename(VSIX));
+    await copyFile(VSIX, file);
+    await this.command("Extensions: Install from VSIX...");
+    const input = this.quickInput.locator("input").first();
+    await until("the dialog for a file", async () => (await input.inputValue()).startsWith("/"));
+    await until("the package to be chosen", async () => {
+      await input.fill(file); // a dialog that still reads its folder puts the folder back
+      await this.quickInput.getByRole("button", { name: "Install" }).click();
+      await this.quickInput.waitFor({ state: "hidden", timeout: 5_000 });
+      return true;
+    });
+    await this.#ready();
   }
 
   /** Load the window anew, as a person who presses F5. */
@@ -311,23 +340,23 @@ export class Workbench {
     await rm(this.#root, { recursive: true, force: true, maxRetries: 5 });
   }
 
-  async #prepare({ files, settings, folders, hostTests }: WorkbenchOptions): Promise<void> {
+  async #prepare({ files, settings, folders, hostTests, fresh }: WorkbenchOptions): Promise<void> {
     for (const [name, text] of Object.entries(files)) {
       const file = path.join(this.folder, name);
       await mkdir(path.dirname(file), { recursive: true });
       await writeFile(file, text);
     }
-    await this.configure(settings ?? {});
+    await this.configure(settings ?? {}, fresh ? FRESH_SETTINGS : SETTINGS);
     await writeFile(path.join(this.#root, "config.yaml"), "auth: none\n");
     const listed = { folders: (folders ?? []).map((name) => ({ path: path.join(this.folder, name) })) };
     await writeFile(this.#workspaceFile, JSON.stringify(listed));
-    if (hostTests !== undefined) return;
+    if (hostTests !== undefined || fresh) return;
     await promisify(execFile)(needed("WORKBENCH_NODE"), [...this.#args(), "--install-extension", VSIX], {
       env: this.#env(),
     });
   }
 
-  async #serve({ trust = true, hostTests }: WorkbenchOptions): Promise<void> {
+  async #serve({ fresh, trust = !fresh, hostTests }: WorkbenchOptions): Promise<void> {
     const port = await freePort();
     this.#origin = `http://127.0.0.1:${port}`;
     const flags = [
@@ -365,7 +394,7 @@ export class Workbench {
     this.#page.setDefaultTimeout(30_000);
     if (options.hostTests !== undefined) await this.#listenToHost(this.#page);
     await this.#page.goto(`${this.#origin}/?${this.#query(options).toString()}`);
-    if (options.hostTests === undefined) await this.#ready();
+    if (options.hostTests === undefined && !options.fresh) await this.#ready();
   }
 
   #query({ folders, hostTests }: WorkbenchOptions): URLSearchParams {
