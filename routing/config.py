@@ -107,13 +107,20 @@ def account_id(provider: str, account: str) -> str:
 class RateLimits(_Frozen):
     """How much of an account its owner lets us use; None = as much as the provider does. Days are UTC's."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     requests_per_second: int | None = Field(default=None, ge=1)
+    """Requests in a second."""
     requests_per_minute: int | None = Field(default=None, ge=1)
+    """Requests in a minute."""
     requests_per_day: int | None = Field(default=None, ge=1)
+    """Requests in a day of UTC."""
     tokens_per_second: int | None = Field(default=None, ge=1)
-    """Of prompts and answers together. Likewise a minute and a day."""
+    """Tokens of prompts and answers together in a second."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
+    """The same in a minute."""
     tokens_per_day: int | None = Field(default=None, ge=1)
+    """The same in a day of UTC."""
     concurrent: int | None = Field(default=None, ge=1)
     """Calls at once."""
 
