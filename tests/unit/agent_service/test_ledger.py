@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from agent_service.settings import BudgetSettings, CacheSettings
 from checkpoints.budgets import BudgetStore, of_thread
 from checkpoints.database import Database
 from checkpoints.errors import DatabaseUnusable
-from checkpoints.opening import open_database
 from checkpoints.response_cache import ResponseCache
 from checkpoints.router_memory import RouterMemory
 from checkpoints.usage import DAY_SECONDS, UsageRow, UsageStore
@@ -29,37 +28,13 @@ from routing.learning import Evidence, Lesson
 from routing.pool import ProviderPool
 from routing.router import ModelRouter
 from routing.types import ChatRequest, Payer
-from routing.usage import BudgetExceeded, ModelCall, Tokens
+from routing.usage import BudgetExceeded
 from tests.databases import Place
+from tests.unit.agent_service.bookkeeping import CALL, on
 from tests.unit.routing.room import ask, rated
 
 SPEC = ProviderSpec(name="acme", account="team", base_url="https://acme.example/v1")
 NOON = 20_000 * DAY_SECONDS + DAY_SECONDS / 2
-CALL = ModelCall(
-    id="c0",
-    payer=Payer("alice", "thread-01", "r1"),
-    task="chat",
-    provider="acme",
-    account="team",
-    model="m",
-    tokens=Tokens(10, 20),
-    estimated=False,
-    cost_usd=0.25,
-    charged_usd=0.25,
-    seconds=1.0,
-    ttft=None,
-    outcome="ok",
-)
-
-
-def on(place: Place, scenario: Callable[[Database], Awaitable[None]]) -> None:
-    """Play a scenario on that database."""
-
-    async def run() -> None:
-        async with open_database(place) as database:
-            await scenario(database)
-
-    asyncio.run(run())
 
 
 async def count(database: Database) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,44 +15,21 @@ from agent_service.ledger.standings import StandingKeeper, StandingShelf
 from agent_service.settings import BudgetSettings
 from checkpoints.budgets import BudgetStore
 from checkpoints.database import Database
-from checkpoints.opening import open_database
 from checkpoints.router_memory import RouterMemory
 from checkpoints.usage import DAY_SECONDS, UsageStore
 from routing.config import ModelCard, RateLimits
 from routing.health import LONGEST_LIMIT, Health
 from routing.pool import ProviderPool
 from routing.types import Payer
-from routing.usage import BudgetExceeded, ModelCall, Tokens
+from routing.usage import BudgetExceeded
 from tests.databases import Place
+from tests.unit.agent_service import bookkeeping
+from tests.unit.agent_service.bookkeeping import on
 from tests.unit.routing.room import Memory, memory
 
 NOON = 20_000 * DAY_SECONDS + DAY_SECONDS / 2
 KEY = ("a:work", "m")
-CALL = ModelCall(
-    id="c0",
-    payer=Payer("alice"),
-    task="chat",
-    provider="a",
-    account="work",
-    model="m",
-    tokens=Tokens(10, 20),
-    estimated=False,
-    cost_usd=0.25,
-    charged_usd=0.25,
-    seconds=1.0,
-    ttft=None,
-    outcome="ok",
-)
-
-
-def on(place: Place, scenario: Callable[[Database], Awaitable[None]]) -> None:
-    """Play a scenario on that database."""
-
-    async def run() -> None:
-        async with open_database(place) as database:
-            await scenario(database)
-
-    asyncio.run(run())
+CALL = replace(bookkeeping.CALL, payer=Payer("alice"), provider="a", account="work")
 
 
 def work(**row: object) -> Memory:
