@@ -96,11 +96,7 @@ class _Step:
 def next_input(snapshot: StateSnapshot, turn: Turn, questions: Sequence[Question]) -> _Step | None:
     """What the graph is to be called with; None when nothing is left to do for this turn."""
     if (snapshot.values.get("turn") or {}).get("id") != turn["id"]:
-        done = [task.result for task in snapshot.tasks if task.result]  # beside a question that was withdrawn
-        kept = {
-            name: [each for result in done for each in result.get(name, ())] for name in ("messages", "seen")
-        }
-        return _Step({"turn": turn, **kept})
+        return _Step({"turn": turn, **_finished_beside(snapshot)})
     if not snapshot.interrupts:
         # Not `snapshot.next`: that leaves out tasks whose results are stored, but not yet their checkpoint.
         return _Step(None) if snapshot.tasks else None
@@ -111,6 +107,15 @@ def next_input(snapshot: StateSnapshot, turn: Turn, questions: Sequence[Question
     }
     resume = {i.id: replies[i.id] for i in snapshot.interrupts if i.id in replies}
     return _Step(Command(resume=resume)) if resume else None
+
+
+def _finished_beside(snapshot: StateSnapshot) -> dict[str, list[Any]]:
+    """What tasks came to whose superstep never ended, because a question beside them was withdrawn."""
+    kept: dict[str, list[Any]] = {}
+    for result in (task.result or {} for task in snapshot.tasks):
+        for channel in {"messages", "seen"} & result.keys():
+            kept.setdefault(channel, []).extend(result[channel])
+    return kept
 
 
 def _question(interrupt_id: str, value: dict[str, Any]) -> Question:
