@@ -15,10 +15,12 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import attrgetter, eq, is_
+from itertools import chain
+from operator import attrgetter, is_
 from threading import get_ident
 from typing import Any, NamedTuple
 
+from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
@@ -73,7 +75,8 @@ class Remembered:
 
     version: str
     objects: list[Any]
-    faces: list[tuple[Any, ...]]
+    faces: list[Any]
+    """What these showed of themselves, one after the other."""
     folded: Folded
 
 
@@ -120,8 +123,8 @@ class Encoder:
     def encode_list(self, version: str, value: list[Any], earlier: Remembered | None = None) -> Remembered:
         """A version of a list; what `earlier` has in the same place is taken as stored."""
         objects = list(value)
-        same = _unchanged(objects, earlier) if earlier else 0
-        faces = [*(earlier.faces[:same] if earlier else ()), *map(_face, objects[same:])]
+        faces = _faces(objects)
+        same = _unchanged(objects, faces, earlier) if earlier else 0
         old = earlier.folded.ids if earlier else []
         ids = old[: max(0, same - REHASHED)]
         kept = len(ids)
@@ -156,35 +159,37 @@ def list_kind(value: Any) -> str:
     return SNAPSHOT if isinstance(value, _DeltaSnapshot) else LIST
 
 
-def _face(element: Any) -> tuple[Any, ...]:
-    """What an element shows of itself: to change it in place replaces at least one of these objects."""
+def _faces(elements: list[Any]) -> list[Any]:
+    """What elements show of themselves, in a row: to change one in place replaces at least one of these.
+
+    Of messages all at once: it is asked of a thousand at every step.
+    """
+    if all(issubclass(kind, BaseMessage) for kind in {*map(type, elements)}):
+        return [*chain.from_iterable(map(dict.values, map(attrgetter("__dict__"), elements)))]
+    return [*chain.from_iterable(map(_face, elements))]
+
+
+def _face(element: Any) -> list[Any]:
     if isinstance(element, dict):
-        return (*element.keys(), *element.values())
-    return tuple(element) if isinstance(element, list) else (*getattr(element, "__dict__", {}).values(),)
+        return [*element.keys(), *element.values()]
+    return [*element] if isinstance(element, list) else [*getattr(element, "__dict__", {}).values()]
 
 
-def _unchanged(objects: list[Any], earlier: Remembered) -> int:
+def _unchanged(objects: list[Any], faces: list[Any], earlier: Remembered) -> int:
     """How many leading elements are the same objects as before, and look the same."""
-    count = 0
+    count = at = 0
     try:
-        if _all_unchanged(objects, earlier):
+        if all(map(is_, objects, earlier.objects)) and faces[: len(earlier.faces)] == earlier.faces:
             return min(len(objects), len(earlier.objects))
-        for one, other, old in zip(objects, earlier.objects, earlier.faces, strict=False):
-            if one is not other or _face(one) != old:
+        for one, other in zip(objects, earlier.objects, strict=False):
+            face = _face(one)
+            if one is not other or earlier.faces[at : at + len(face)] != face:
                 break
+            at += len(face)
             count += 1
     except (TypeError, ValueError):  # something that cannot be compared took the place of something else
         pass
     return count
-
-
-def _all_unchanged(objects: list[Any], earlier: Remembered) -> bool:
-    """Whether nothing but the end differs, as after nearly every step; no Python code per element."""
-    try:
-        faces = map(tuple, map(dict.values, map(attrgetter("__dict__"), objects)))
-        return all(map(is_, objects, earlier.objects)) and all(map(eq, faces, earlier.faces))
-    except AttributeError:  # not objects with attributes, as messages are
-        return False
 
 
 def pack(kind: str, data: bytes, compress: int = COMPRESS_ALONE_BYTES) -> Stored:

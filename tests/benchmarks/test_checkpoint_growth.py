@@ -14,8 +14,9 @@ import statistics
 import string
 import sys
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import count
@@ -45,10 +46,11 @@ from tests.databases import Place, PostgresqlServer
 MESSAGE_BYTES = 2048
 SHORT, LONG = 10, 2000
 RUN_MESSAGES = 50
-ROUNDS = 4
-OPENINGS = 3
-"""By as many savers, in each round."""
+TURNS = 12
 TIMED_STEPS = 20
+"""In each turn; the long thread has grown by as many every time."""
+OPENINGS = 3
+"""In each turn."""
 MOST_BYTES = 6500
 MOST_DOUBLING = 2.0
 """Of bytes, with twice as many messages."""
@@ -227,32 +229,39 @@ async def bytes_of(place: Place) -> int:
 
 
 async def times_of(new_place: Callable[[], Place]) -> tuple[Times, dict[str, Step]]:
-    """Steps, by saver and length of the thread, and opening a long one: the best of some rounds, each with a
-    thread of its own."""
-    steps: dict[tuple[str, int], list[Step]] = {}
-    openings: dict[str, list[Step]] = {}
-    for _ in range(ROUNDS):
-        for name in measured(new_place()):
-            for length in (SHORT, LONG):
-                place = new_place()
-                async with SAVERS[name](place) as saver:
-                    thread = Thread(saver)
-                    given = [message(each) for each in range(length - 2)]
-                    await thread.grow(length, given)
-                    found = await thread.grow(length + TIMED_STEPS)
-                medians = (statistics.median(column) for column in zip(*found, strict=True))
-                steps.setdefault((name, length), []).append(Step(*medians))
-            if name != "nothing":
-                for _ in range(OPENINGS):
-                    async with SAVERS[name](place) as saver:
-                        await saver.aget_tuple(
-                            {"configurable": {"thread_id": "another", "checkpoint_ns": ""}}
-                        )
-                        openings.setdefault(name, []).append(await Thread(saver).open())
+    """Steps, by saver and length of the thread, and opening a long one.
+
+    The savers take turns, and so do the lengths: what else the machine does then falls upon all of them.
+    """
+    steps: defaultdict[tuple[str, int], list[Step]] = defaultdict(list)
+    openings: defaultdict[str, list[Step]] = defaultdict(list)
+    long = {name: new_place() for name in measured(new_place())}
+    async with AsyncExitStack() as stack:
+        threads = {
+            name: Thread(await stack.enter_async_context(SAVERS[name](place))) for name, place in long.items()
+        }
+        for thread in threads.values():
+            await thread.grow(LONG, [message(each) for each in range(LONG - 2)])
+        for turn in range(1, TURNS + 1):
+            for name, thread in threads.items():
+                async with SAVERS[name](new_place()) as saver:
+                    short = Thread(saver)
+                    await short.grow(SHORT, [message(each) for each in range(SHORT - 2)])
+                    steps[name, SHORT] += await short.grow(SHORT + TIMED_STEPS)
+                steps[name, LONG] += await thread.grow(LONG + turn * TIMED_STEPS)
+            for name in [each for each in threads if each != "nothing"] * OPENINGS:
+                async with SAVERS[name](long[name]) as saver:
+                    await saver.aget_tuple({"configurable": {"thread_id": "another", "checkpoint_ns": ""}})
+                    openings[name].append(await Thread(saver).open())
     return (
-        {key: Step(*map(min, zip(*found, strict=True))) for key, found in steps.items()},
-        {name: Step(*map(min, zip(*found, strict=True))) for name, found in openings.items()},
+        {key: typical(found) for key, found in steps.items()},
+        {name: typical(found) for name, found in openings.items()},
     )
+
+
+def typical(found: list[Step]) -> Step:
+    """The slowest of the quickest quarter: others on the machine only ever add."""
+    return Step(*(statistics.quantiles(column)[0] for column in zip(*found, strict=True)))
 
 
 def show(line: str) -> None:
