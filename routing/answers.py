@@ -74,7 +74,8 @@ def _check_words(message: Any) -> None:
 
 def without_odd_usage(data: dict[str, Any]) -> dict[str, Any]:
     """A completion or chunk without its usage if that is no object; else itself."""
-    if isinstance(data.get("usage"), dict | None):
+    usage = data.get("usage")
+    if usage is None or isinstance(usage, dict):
         return data
     return {name: value for name, value in data.items() if name != "usage"}
 

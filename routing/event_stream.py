@@ -23,10 +23,12 @@ class EventLines:
         if b"\n" not in piece:
             self._rest += piece
             return
-        *lines, rest = (bytes(self._rest) + piece).split(b"\n")
-        self._rest = bytearray(rest)
+        lines = (bytes(self._rest) + piece if self._rest else piece).split(b"\n")
+        self._rest = bytearray(lines.pop())
         for line in lines:
-            if (payload := self._payload(line)) is not None:
+            if not line:
+                self.event = ""
+            elif (payload := self._payload(line)) is not None:
                 yield payload
 
     def finish(self) -> Iterator[bytes]:
@@ -37,11 +39,10 @@ class EventLines:
             yield payload
 
     def _payload(self, line: bytes) -> bytes | None:
-        line = line.removesuffix(b"\r")
         if line.startswith(b"data:"):
             return line[5:].strip()
         if line.startswith(b"event:"):
             self.event = line[6:].strip().decode("ascii", "replace")
-        elif not line:
+        elif line in (b"", b"\r"):
             self.event = ""
         return None

@@ -36,6 +36,8 @@ TEMPLATE_TOKENS = 16
 """Tokens that a model's chat template may add to the words of a prompt."""
 STRETCH = 1024
 """Tokens by which a stream's reservation grows when it is written full."""
+_TEXTS = ("content", "reasoning_content", "reasoning")
+"""Where messages and deltas have their words."""
 SPARE_SECONDS = 30.0
 """How much longer than its call a reservation lasts, so that it ends even when its process died."""
 
@@ -268,11 +270,12 @@ class _Tally:
 def _size(said: Mapping[str, Any]) -> int:
     """Bytes of what a message or delta says: its text, its thoughts, its calls' arguments."""
     size = 0
-    for name in ("content", "reasoning_content", "reasoning"):
-        if isinstance(text := said.get(name), str):
-            size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-    for call in said.get("tool_calls") or ():
-        function = call.get("function") if isinstance(call, Mapping) else None
-        if isinstance(function, Mapping):
-            size += sum(len(str(function.get(name) or "")) for name in ("name", "arguments"))
+    for name, part in said.items():
+        if name in _TEXTS and isinstance(part, str):
+            size += len(part) if part.isascii() else len(part.encode("utf-8", "replace"))
+        elif name == "tool_calls":
+            functions = [call.get("function") for call in part or () if isinstance(call, Mapping)]
+            for function in functions:
+                if isinstance(function, Mapping):
+                    size += sum(len(str(function.get(each) or "")) for each in ("name", "arguments"))
     return size

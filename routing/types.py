@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 Quality = Literal["fastest", "balanced", "best_quality"]
 TaskClass = Literal["chat", "tools", "long_context", "structured"]
@@ -128,8 +128,7 @@ class ChatCompletion:
         return message
 
 
-@dataclass(frozen=True, slots=True)
-class ChatChunk:
+class ChatChunk(NamedTuple):
     """One piece of a streamed answer."""
 
     raw: bytes
