@@ -8,7 +8,7 @@ import functools
 import json
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
@@ -23,29 +23,20 @@ from routing.answers import (
     wanted_choices,
 )
 from routing.config import ModelCard, ProviderSpec
-from routing.errors import ProviderUnavailable, RequestRejected
-from routing.event_stream import EventLines
+from routing.errors import ProviderError, ProviderUnavailable, RequestRejected
 from routing.faults import from_error_object, from_status
+from routing.providers import telling
 from routing.providers.credentials import Credentials
-from routing.providers.telling import Telling
-from routing.providers.wire_format import WireFormat
+from routing.providers.wire_format import MALFORMED, WireFormat
 from routing.transport import Patience, faults_of, pieces, was_hung_up
 from routing.types import ChatChunk
 
-_SILENCE_SECONDS = 30.0
-"""Longest wait between two pieces of content."""
-_THINKING_SECONDS = 120.0
-"""Longest wait after a model said that it thinks, of which some show nothing until they are done."""
 _LOCAL_FIRST_SECONDS = 120.0
 """Longest wait for the first content of a server on this machine, which may have to load the model."""
-_TAIL_SECONDS = 5.0
-"""Longest wait for the usage once the answer itself is finished."""
 _ERROR_SECONDS = 2.0
 """Longest wait for the words of a refusal, whose status is known already."""
 _LOOKUP_SECONDS = 10.0
 _MAX_ERROR_BYTES = 64 << 10
-_MALFORMED = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
-"""What looking into data raises that is not what it should be."""
 
 
 class HttpProvider:
@@ -92,18 +83,33 @@ class HttpProvider:
         self, card: ModelCard, body: Mapping[str, Any], deadline: float
     ) -> AsyncIterator[ChatChunk]:
         """The chunks of a streamed answer, and its usage if the provider tells it. Raises ProviderError."""
-        first = _LOCAL_FIRST_SECONDS if self._spec.is_local else _SILENCE_SECONDS
-        with faults_of(self._spec.name), Patience(deadline, first) as patience:
+        name, first = (
+            self._spec.name,
+            _LOCAL_FIRST_SECONDS if self._spec.is_local else telling.SILENCE_SECONDS,
+        )
+        with faults_of(name), Patience(deadline, first) as patience:
             async with self._post(card, body, patience, stream=True) as response:
                 if "json" in response.headers.get("content-type", ""):
                     # Some providers answer whole although a stream was asked for.
                     for chunk in as_chunks(await self._read_whole(response, card, patience)):
                         yield chunk
                     return
-                telling = Telling(self._wire.reader(self._spec.name, card), wanted_choices(body))
-                async with contextlib.aclosing(self._read_events(response, telling, patience)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
+                reader = self._wire.reader(name, card)
+                answer = telling.Telling(reader, wanted_choices(body), self._error_in)
+                async with contextlib.aclosing(pieces(response, patience)) as arriving:
+                    try:
+                        async for piece in arriving:
+                            for chunk in answer.hear(piece):
+                                yield chunk
+                            if answer.pause(patience):
+                                break
+                    except (TimeoutError, httpx.HTTPError, OSError):
+                        if not answer.is_told:  # else only the usage is missing
+                            raise
+                for chunk in answer.hear_rest():
+                    yield chunk
+                answer.pause(patience)
+                refuse_bad_ending(name, answer.finish, said=answer.said)
 
     async def list_models(self) -> list[ModelCard]:
         """The chat models that the provider offers now. Raises ProviderError."""
@@ -114,7 +120,7 @@ class HttpProvider:
                 answer = orjson.loads(b"".join([piece async for piece in pieces(response, patience)]))
         try:
             cards = self._wire.cards(answer)
-        except _MALFORMED:
+        except MALFORMED:
             cards = None
         if cards is None:
             raise ProviderUnavailable(self._spec.name, f"{self._spec.name} sent no list of models")
@@ -133,7 +139,7 @@ class HttpProvider:
             encoded = _as_json(content)
         except (orjson.JSONEncodeError, UnicodeEncodeError) as error:
             raise RequestRejected(self._spec.name, f"the request cannot be sent as JSON: {error}") from None
-        except _MALFORMED as error:
+        except MALFORMED as error:
             reason = f"a message or tool lacks what it needs ({type(error).__name__}: {error})"
             raise RequestRejected(self._spec.name, f"the request is malformed: {reason}") from None
         url = self._wire.url(self._spec, card, stream=stream)
@@ -192,7 +198,7 @@ class HttpProvider:
             raise from_error_object(name, error, self._secrets)
         try:
             completion = self._wire.answer(name, card, data)
-        except _MALFORMED as error:
+        except MALFORMED as error:
             raise ValueError(f"its answer has not the form it should have ({error})") from None
         return checked(name, completion)
 
@@ -202,75 +208,15 @@ class HttpProvider:
         async for piece in pieces(response, patience):
             text += piece
             if not piece.isspace():  # blanks keep a connection open, they are no answer
-                patience.renew(_SILENCE_SECONDS)
+                patience.renew(telling.SILENCE_SECONDS)
         answer = decode(bytes(text))
         if answer is None:
             raise ProviderUnavailable(self._spec.name, f"{self._spec.name} sent no JSON object")
         return answer.data
 
-    async def _read_events(
-        self, response: httpx.Response, telling: Telling, patience: Patience
-    ) -> AsyncGenerator[ChatChunk, None]:
-        name, lines = self._spec.name, EventLines()
-        try:
-            async with contextlib.aclosing(pieces(response, patience)) as arriving:
-                async for piece in arriving:
-                    for chunk in _with_what_follows(self._told(lines, lines.feed(piece), telling, patience)):
-                        yield chunk
-                    if telling.is_over:
-                        break
-            if not telling.is_over:
-                for chunk in self._told(lines, lines.finish(), telling, patience):
-                    yield chunk
-        except (TimeoutError, httpx.HTTPError, OSError):
-            if not telling.is_told:  # else only the usage is missing
-                raise
-        refuse_bad_ending(name, telling.finish, said=telling.said)
-
-    def _told(
-        self, lines: EventLines, payloads: Iterable[bytes], telling: Telling, patience: Patience
-    ) -> Iterator[ChatChunk]:
-        """What these say, up to the end of the answer. Raises ProviderError, ValueError."""
-        for payload in payloads:
-            if payload == b"[DONE]":
-                telling.is_over = True
-                return
-            if (event := decode(payload)) is None:
-                continue
-            error = self._wire.error(event.data)
-            if lines.event == "error" or error:
-                raise from_error_object(self._spec.name, error or event.data, self._secrets)
-            if (chunks := _read(telling.reader.read, event)) is None:
-                continue
-            if alive := telling.note(chunks):
-                patience.renew(_next_wait(telling))
-            yield from telling.passed_on(chunks, alive=alive)
-            if telling.reader.ended:
-                telling.is_over = True
-                return
-
-
-def _with_what_follows(chunks: Iterator[ChatChunk]) -> Iterator[ChatChunk]:
-    """The same, each but the last marked: the next one is here already. Raises as `chunks` does."""
-    chunk = next(chunks, None)
-    while chunk is not None:
-        try:
-            following = next(chunks, None)
-        except Exception:
-            yield chunk
-            raise
-        yield chunk if following is None else ChatChunk(chunk.raw, chunk.data, more=True)
-        chunk = following
-
-
-def _read(
-    read: Callable[[ChatChunk], Sequence[ChatChunk] | None], event: ChatChunk
-) -> Sequence[ChatChunk] | None:
-    """What the event says. Raises ProviderError, and ValueError when it makes no sense."""
-    try:
-        return read(event)
-    except _MALFORMED as error:
-        raise ValueError(f"an event of its answer has not the form it should have ({error})") from None
+    def _error_in(self, data: dict[str, Any], *, is_one: bool) -> ProviderError | None:
+        error = self._wire.error(data)
+        return from_error_object(self._spec.name, error or data, self._secrets) if error or is_one else None
 
 
 def _as_json(content: Mapping[str, Any]) -> bytes:
@@ -279,13 +225,6 @@ def _as_json(content: Mapping[str, Any]) -> bytes:
         return orjson.dumps(content)
     except orjson.JSONEncodeError:  # integers of more than 64 bits, for example in the arguments of a call
         return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
-
-
-def _next_wait(telling: Telling) -> float:
-    """Seconds that may pass until the next content."""
-    if telling.is_told:
-        return _TAIL_SECONDS
-    return _THINKING_SECONDS if telling.reader.thinking else _SILENCE_SECONDS
 
 
 @functools.lru_cache(maxsize=512)

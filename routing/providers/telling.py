@@ -1,14 +1,32 @@
-"""How far a streamed answer is: who of its choices has spoken, who is finished, and what is still to come."""
+"""A streamed answer as it arrives: what it says, who of its choices has spoken, and what is still to come."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from routing.answers import choices_of, has_content
-from routing.providers.wire_format import EventReader
+from routing.answers import choices_of, decode, has_content
+from routing.errors import ProviderError
+from routing.event_stream import EventLines
+from routing.providers.wire_format import MALFORMED, EventReader
+from routing.transport import Patience
 from routing.types import ChatChunk
+
+SILENCE_SECONDS = 30.0
+"""Longest wait between two pieces of content."""
+THINKING_SECONDS = 120.0
+"""Longest wait after a model said that it thinks, of which some show nothing until they are done."""
+TAIL_SECONDS = 5.0
+"""Longest wait for the usage once the answer itself is finished."""
+
+
+class ErrorIn(Protocol):
+    """The fault that an event tells of."""
+
+    def __call__(self, data: dict[str, Any], *, is_one: bool) -> ProviderError | None:
+        """From its data. `is_one` = it is called one, whatever it holds."""
+        ...
 
 
 @dataclass(slots=True)
@@ -18,14 +36,28 @@ class Telling:
     reader: EventReader
     wanted: int
     """How many choices were asked for."""
+    error_in: ErrorIn
     said: bool = False
     """Whether it said or called anything."""
     is_over: bool = False
     """Whether its end was told: whatever comes now is no part of it."""
+    _fault: ProviderError | ValueError | None = None
+    """What broke it off. It comes after all that `hear` gave."""
+    _is_heard: bool = False
+    """Whether there was a sign of life in what came last."""
+    _lines: EventLines = field(default_factory=EventLines)
     _is_alive: bool = False
     _held: list[ChatChunk] = field(default_factory=list)
     _begun: set[int] = field(default_factory=set)
     _finishes: dict[int, str] = field(default_factory=dict)
+
+    def hear(self, piece: bytes) -> Sequence[ChatChunk]:
+        """What there is to pass on when this has come."""
+        return self._taken(self._lines.feed(piece))
+
+    def hear_rest(self) -> Sequence[ChatChunk]:
+        """What there is to pass on when nothing more comes."""
+        return () if self.is_over else self._taken(self._lines.finish())
 
     @property
     def finish(self) -> str | None:
@@ -40,7 +72,69 @@ class Telling:
         """Whether all choices are finished, so that nothing but the usage is to come."""
         return len(self._finishes) >= self.wanted and self.finish is not None
 
-    def note(self, chunks: Sequence[ChatChunk]) -> bool:
+    def pause(self, patience: Patience) -> bool:
+        """Before waiting for more; whether there is nothing more to wait for.
+
+        Raises ProviderError or ValueError, when that is what came after all that was given.
+        """
+        if self._fault is not None:
+            raise self._fault
+        if self._is_heard:
+            patience.renew(self._seconds)
+        return self.is_over
+
+    @property
+    def _seconds(self) -> float:
+        """How long the next content may take."""
+        if self.is_told:
+            return TAIL_SECONDS
+        return THINKING_SECONDS if self.reader.thinking else SILENCE_SECONDS
+
+    def _taken(self, payloads: Iterable[bytes]) -> Sequence[ChatChunk]:
+        """What these say, up to the end of the answer; of each but the last it is noted that more is here."""
+        self._is_heard = False
+        chunks: list[ChatChunk] = []
+        try:
+            for payload in payloads:
+                chunks += self._said_by(payload)
+                if self.is_over:
+                    break
+        except (ProviderError, ValueError) as fault:
+            self._fault = fault
+        if len(chunks) > 1:
+            chunks[:-1] = [ChatChunk(raw, data, more=True) for raw, data, _ in chunks[:-1]]
+        return chunks
+
+    def _said_by(self, payload: bytes) -> Sequence[ChatChunk]:
+        """What to pass on of an event: nothing before the first sign of life, with it all that came before.
+
+        Raises ProviderError for a fault that it tells of, and ValueError when it makes no sense.
+        """
+        if payload == b"[DONE]":
+            self.is_over = True
+            return ()
+        if (event := decode(payload)) is None:
+            return ()
+        if error := self.error_in(event.data, is_one=self._lines.event == "error"):
+            raise error
+        try:
+            chunks = self.reader.read(event)
+        except MALFORMED as error:
+            words = f"an event of its answer has not the form it should have ({error})"
+            raise ValueError(words) from None
+        if chunks is None:
+            return ()
+        if self._note(chunks):
+            self._is_heard = True
+            if not self._is_alive:
+                chunks, self._held, self._is_alive = [*self._held, *chunks], [], True
+        elif not self._is_alive:
+            self._held += chunks
+            chunks = ()
+        self.is_over = self.reader.ended
+        return chunks
+
+    def _note(self, chunks: Sequence[ChatChunk]) -> bool:
         """Take note of what one event says; whether that is a sign of life.
 
         Nothing said is one, as the reader means it so; to tell a role or an empty text, again and again, is
@@ -52,14 +146,6 @@ class Telling:
             for choice in choices_of(chunk.data):
                 alive = self._notes(choice) or alive
         return alive
-
-    def passed_on(self, chunks: Sequence[ChatChunk], *, alive: bool) -> Sequence[ChatChunk]:
-        """What to pass on now: nothing before the first sign of life, with it all that came before."""
-        if self._is_alive:
-            return chunks
-        self._held += chunks
-        self._is_alive = alive
-        return self._held if alive else ()
 
     def _notes(self, choice: dict[str, Any]) -> bool:
         """Whether the choice says, thinks, calls or ends anything."""

@@ -9,6 +9,9 @@ from routing.config import ModelCard, ProviderSpec
 from routing.providers.credentials import Credentials
 from routing.types import ChatChunk
 
+MALFORMED = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
+"""What looking into data raises that is not what it should be."""
+
 
 class EventReader(Protocol):
     """Reads the events of one streamed answer, in their order."""

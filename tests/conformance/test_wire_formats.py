@@ -33,7 +33,7 @@ from routing.errors import (
 )
 from routing.fields import OPENAI_CHAT_FIELDS, forwarded
 from routing.pool import ProviderPool
-from routing.providers import http_provider
+from routing.providers import telling
 from routing.providers.base import Provider
 from routing.providers.formats import FORMATS
 from routing.providers.formats import http_provider as make_provider
@@ -452,7 +452,7 @@ def test_the_deadline_holds(dialect: Dialect, ask: Ask) -> None:
 
 @each_dialect
 def test_comments_and_pings_are_no_sign_of_life(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_provider, "_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(telling, "SILENCE_SECONDS", 0.2)
     ping = b': x\n\nevent: ping\ndata: {"type": "ping"}\n\n'
     if dialect.is_openai:
         ping = b": x\n\n"
@@ -481,7 +481,7 @@ def test_leaving_a_stream_ends_the_request(dialect: Dialect) -> None:
 
 
 def test_a_model_that_said_it_thinks_may_be_silent_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_provider, "_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(telling, "SILENCE_SECONDS", 0.2)
     dialect = DIALECTS["anthropic-messages"]
     begun, ping, thinks, *rest = [written_event(each) for each in dialect.answer("yes", (), "stop").events]
     step = raw(begun + thinks, *[ping] * 6, *rest, content_type="text/event-stream", pause=0.06)

@@ -24,7 +24,7 @@ from routing.errors import (
     RateLimited,
     RequestRejected,
 )
-from routing.providers import http_provider
+from routing.providers import http_provider, telling
 from routing.providers.http_provider import HttpProvider
 from routing.providers.openai_compatible import OpenAIChat
 from routing.transport import open_client
@@ -355,7 +355,7 @@ def test_the_deadline_ends_every_wait(step: Step, question: Callable[..., Awaita
 
 @pytest.mark.parametrize("step", [hang(), drip(), drip(saying=EMPTY_DELTA)])
 def test_comments_and_blanks_are_no_sign_of_life(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_provider, "_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(telling, "SILENCE_SECONDS", 0.2)
     began = time.monotonic()
     with pytest.raises(ProviderTimeout):
         answers(step, lambda provider: streamed(provider, 30))
@@ -363,7 +363,7 @@ def test_comments_and_blanks_are_no_sign_of_life(step: Step, monkeypatch: pytest
 
 
 def test_a_whole_answer_may_take_all_the_time_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_provider, "_SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(telling, "SILENCE_SECONDS", 0.1)
     written = threading.Event()
 
     async def question(provider: HttpProvider) -> dict[str, Any]:
@@ -382,7 +382,7 @@ def test_a_refusal_that_does_not_end_is_not_waited_for(monkeypatch: pytest.Monke
 
 
 def test_a_slow_reader_is_not_held_against_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_provider, "_SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(telling, "SILENCE_SECONDS", 0.3)
 
     async def question(provider: HttpProvider) -> str:
         text = ""
@@ -397,7 +397,7 @@ def test_a_slow_reader_is_not_held_against_the_provider(monkeypatch: pytest.Monk
 def test_a_server_that_finished_but_does_not_hang_up_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_provider, "_TAIL_SECONDS", 0.1)
+    monkeypatch.setattr(telling, "TAIL_SECONDS", 0.1)
     done = b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
     step = raw(done, *[b": \n"] * 300, content_type="text/event-stream", pause=0.01)
     began = time.monotonic()
