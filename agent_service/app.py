@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
 
 from agent_service import __version__
-from agent_service.agent.approvals import ApprovalPolicy
+from agent_service.agent.approvals import ApprovalPolicy, doubts
 from agent_service.agent.code_agent import Caller, CodeAgent
 from agent_service.agent.feed import EventFeed
 from agent_service.agent.limits import RunLimits
@@ -30,9 +30,10 @@ from agent_service.api.errors import install_error_handlers
 from agent_service.api.openapi import describe
 from agent_service.api.services import Services
 from agent_service.api.shortcut import Shortcut
+from agent_service.chores import repeating
 from agent_service.config_file import ConfigError
 from agent_service.data_dir import prepare_data_dir
-from agent_service.keys.directory import ProviderAccounts, begin
+from agent_service.keys.directory import LOOK_SECONDS, ProviderAccounts, begin
 from agent_service.keys.master import MasterKeySource
 from agent_service.keys.vault import AccountVault
 from agent_service.ledger.ledger import open_ledger
@@ -43,7 +44,6 @@ from agent_service.model_pool import ModelPool, make_provider
 from agent_service.notify import Notifier
 from agent_service.reload import Reload
 from agent_service.settings import (
-    Principal,
     Settings,
     default_config_file,
     home_folder,
@@ -57,6 +57,8 @@ from tools.filesystem import edit_file, list_files, read_file, write_file
 from tools.human import ask_human_for_input
 from tools.project import resolve_project
 from tools.tool import Tool, ToolRegistry
+
+logger = logging.getLogger(__name__)
 
 BUILT_IN_TOOLS = (read_file, write_file, edit_file, list_files, ask_human_for_input)
 CHAT_PATHS = ("/v1/chat/completions", "/chat/completions")
@@ -157,6 +159,9 @@ class Service:
         await stack.enter_async_context(
             StandingKeeper(models.router.pool, models.health, ledger.standings, ledger.budgets)
         )
+        for doubt in doubts(settings.agent.approvals, self.tools):
+            logger.warning("agent.approvals.%s", doubt)
+            models.report(f"approvals: {doubt}", f"agent.approvals.{doubt}")
         accounts = ProviderAccounts(vault, models, settings, launch.environ, launch.secrets, begun)
         stores = Stores.on(database)
         feed = await stack.enter_async_context(EventFeed(stores.log))
@@ -176,17 +181,16 @@ class Service:
         retention = Retention(settings.state.keep_checkpoints, settings.state.keep_events_days)
         supervisor = await stack.enter_async_context(RunSupervisor(parts, stores, retention))
         reload = Reload(launch.settings, settings, models, accounts, ledger)
-        watching = asyncio.create_task(reload.follow(launch.config_file))
-        stack.callback(watching.cancel)
-        following = asyncio.create_task(accounts.follow())
-        stack.callback(following.cancel)
+        follow = partial(reload.follow, launch.config_file)
+        await stack.enter_async_context(repeating(follow, LOOK_SECONDS))
+        await stack.enter_async_context(repeating(accounts.look, LOOK_SECONDS, after=LOOK_SECONDS))
         agent = CodeAgent(supervisor, stores, feed, watch, self._open_project)
         return Services(agent, models, ledger, accounts)
 
     def _open_project(self, caller: Caller, path: str) -> Path:
         home = home_folder(self.launch.environ)
-        own = caller.allowed_roots if isinstance(caller, Principal) else ()
-        roots = own or self.settings.effective_roots(self.launch.cwd, home, Path(gettempdir()))
+        usual = self.settings.effective_roots(self.launch.cwd, home, Path(gettempdir()))
+        roots = caller.allowed_roots or usual
         return resolve_project(path, roots, home=home, data_dir=self.settings.data_dir)
 
 

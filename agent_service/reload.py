@@ -63,6 +63,15 @@ class Reload:
                     "The changed configuration is not used yet: the stored accounts cannot be read from the "
                     "database. It is tried again by itself; the log has the details.",
                 )
+            except Exception as error:
+                logger.exception("the changed configuration is not used")
+                fault = f"by a fault of this program ({type(error).__name__})"
+                self._models.report(
+                    _TOPIC,
+                    f"The changed configuration is not used, {fault}: restart the service with it; the log "
+                    "has the details.",
+                )
+                return
             else:
                 self._models.report(_TOPIC, None)
                 return

@@ -32,17 +32,12 @@ from agent_service.principals import LOCAL, AbsolutePath, ApiKey, Principal
 from agent_service.provider_settings import ProviderSettings, configured_specs, specs_from_environment
 from checkpoints.database import Synchronous
 from routing.config import ChainLink, FallbackConfig, ModelGroup, RouterConfig, RoutingConfig
+from tools.project import is_system_folder
 
 __all__ = ["LOCAL", "ConfigError", "Principal", "Settings", "load_settings", "routing_config"]
 
-_SYSTEM_TREES = tuple(
-    Path(name)
-    for name in (
-        *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/run", "/sbin", "/sys"),
-        *("/usr", "/Applications", "/Library", "/System"),
-    )
-)
-_SYSTEM_FOLDERS = tuple(map(Path, ("/", "/home", "/media", "/mnt", "/opt", "/srv", "/var", "/Users")))
+_WIDE_FOLDERS = frozenset(map(Path, ("/home", "/media", "/mnt", "/opt", "/srv", "/Users")))
+"""Of no system, but not one person's either."""
 
 
 def is_loopback(host: str) -> bool:
@@ -289,7 +284,7 @@ class Settings(_Section):
         if self.agent.allowed_roots:
             return self.agent.allowed_roots
         usual = [folder for folder in (home, tmp) if folder != Path("/")]
-        if not _is_system_folder(cwd):
+        if not is_system_folder(cwd) and cwd not in _WIDE_FOLDERS:
             usual.append(cwd)
         return tuple(dict.fromkeys(usual))
 
@@ -352,7 +347,3 @@ def _xdg(environ: Mapping[str, str], variable: str, usual: str) -> Path:
     base = Path(environ.get(variable, ""))
     # The XDG Base Directory Specification has relative paths ignored.
     return (base if base.is_absolute() else home_folder(environ) / usual) / "agent-service"
-
-
-def _is_system_folder(folder: Path) -> bool:
-    return folder in _SYSTEM_FOLDERS or any(folder.is_relative_to(tree) for tree in _SYSTEM_TREES)

@@ -281,13 +281,14 @@ def _plain_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 def _refuse_nesting(name: str, schema: dict[str, Any]) -> None:
     for parameter, field in schema["properties"].items():
-        inner = field.get("items", {})
-        if (
-            field.get("type") == "object"
-            or "$ref" in field
-            or inner.get("type") in ("array", "object")
-            or "$ref" in inner
-        ):
-            raise TypeError(
-                f"tool {name}: parameter {parameter!r} is nested; use plain values or lists of them"
-            )
+        for kind in field.get("anyOf", [field]):
+            inner = kind.get("items", {})
+            inners = inner.get("anyOf", [inner])
+            if _is_object(kind) or any(_is_object(each) or each.get("type") == "array" for each in inners):
+                raise TypeError(
+                    f"tool {name}: parameter {parameter!r} is nested; use plain values or lists of them"
+                )
+
+
+def _is_object(schema: dict[str, Any]) -> bool:
+    return schema.get("type") == "object" or "$ref" in schema

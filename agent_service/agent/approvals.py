@@ -106,12 +106,12 @@ def doubts(rules: Mapping[str, ToolRules], tools: ToolRegistry) -> Iterator[str]
         if name not in tools:
             known = [tool.name for tool in tools if tool.effect in ("workspace", "external")]
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}."
             yield f"{name}: there is no such tool; {hint}"
         elif tools[name].effect in ("none", "human"):
-            yield f"{name}: the tool changes nothing, so it is always allowed and this rule is not used"
+            yield f"{name}: the tool changes nothing, so it is always allowed and this rule is not used."
         elif isinstance(rules[name], Mapping) and _is_about_no_file(tools[name]):
-            yield f"{name}: the tool is about no file, so no pattern ever matches; give it one rule"
+            yield f"{name}: the tool is about no file, so no pattern ever matches; give it one rule."
 
 
 def read_answer(text: str) -> tuple[bool, str]:

@@ -52,6 +52,11 @@ class Caller(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def allowed_roots(self) -> tuple[Path, ...]:
+        """Empty = to those that everybody may use."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ThreadView:

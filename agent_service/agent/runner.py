@@ -19,7 +19,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.runtime import RunControl
 from langgraph.types import StateSnapshot
 
-from agent_service.agent.approvals import doubts, read_answer
+from agent_service.agent.approvals import read_answer
 from agent_service.agent.contract import (
     CodeAgentRequest,
     HistoryCheckpoint,
@@ -65,8 +65,6 @@ class Runner:
         self.branches = Branches(stores.database, stores.log, saver.serde)
         self._judge = ChangeJudge(stores.journal, parts.outcomes)
         self._rewinder = Rewinder(stores, self.history, self.branches, parts.wrote)
-        for doubt in doubts(parts.approvals.rules, parts.tools):
-            logger.warning("agent.approvals.%s", doubt)
 
     async def perform(self, run: Run, stop: StopSignal) -> Outcome | None:
         """What the run came to; None when it was left off for a shutdown, to be taken up again."""

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from agent_service.agent.chores import of_one_thread, repeat
 from agent_service.agent.errors import InternalFault, RunCancelled
 from agent_service.agent.limits import StopSignal
 from agent_service.agent.outcome import Ending, Outcome, failed
 from agent_service.agent.parts import AgentParts
 from agent_service.agent.retention import Retention
 from agent_service.agent.withdrawal import withdraw_questions
+from agent_service.chores import of_one_thread, repeat
 from checkpoints.diagnosis import passes
 from checkpoints.errors import CheckpointError, DatabaseUnusable, LeaseLost, StateDamaged
 from checkpoints.journal import Change

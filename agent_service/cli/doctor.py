@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from agent_service.agent.approvals import doubts
 from agent_service.app import load_tools
 from agent_service.cli.connection import answers_as_agent_service, default_url, open_service
 from agent_service.cli.conversation import write_json
@@ -141,13 +142,16 @@ def _tools(start: Start) -> Check:
     """The tools of the operator's own, really imported."""
     own = start.settings.agent.tools
     try:
-        count = len(list(load_tools(own)))
+        tools = load_tools(own)
     except ConfigError as error:
         return Check("tools", "broken", str(error), "Mend it, or take it out of agent.tools.")
     except Exception as error:  # noqa: BLE001 - importing runs code of the operator's, which may do anything
         told = f"{', '.join(own)}: {type(error).__name__}: {error}"
         return Check("tools", "broken", told, "Mend it, or take it out of agent.tools.")
-    return Check("tools", "ok", f"{count} can be used")
+    if wrong := [*doubts(start.settings.agent.approvals, tools)]:
+        told = "; ".join(f"agent.approvals.{each}" for each in wrong)
+        return Check("tools", "broken", told, "Such a rule protects nothing: mend it, or take it out.")
+    return Check("tools", "ok", f"{len([*tools])} can be used")
 
 
 async def _database(start: Start) -> Check:

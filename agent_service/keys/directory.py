@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy.exc import SQLAlchemyError
 
 from agent_service.config_file import ConfigError
 from agent_service.keys.account import (
@@ -89,17 +88,14 @@ class ProviderAccounts:
         """Take another configuration over. Raises ConfigError, then the former one stays."""
         await self._apply(settings)
 
-    async def follow(self) -> None:
-        """Apply what other processes change, for ever."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                if await self._vault.changes() != self._seen:
-                    await self._apply()
-            except (ConfigError, SQLAlchemyError) as error:
-                if isinstance(error, ConfigError):
-                    self._models.report(_TOPIC, str(error))
-                logger.warning("the stored accounts cannot be read: %s", error)
+    async def look(self) -> None:
+        """Apply what other processes changed since the last look. Raises what the database does."""
+        try:
+            if await self._vault.changes() != self._seen:
+                await self._apply()
+        except ConfigError as error:
+            self._models.report(_TOPIC, str(error))
+            logger.warning("the stored accounts cannot be read: %s", error)
 
     async def providers(self, *, everything: bool = False) -> list[ProviderView]:
         """The providers with their accounts; with `everything` those of the catalogue, too."""

@@ -17,6 +17,7 @@ from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from agent_service.chores import repeat
 from checkpoints.columns import storable
 from checkpoints.errors import DatabaseUnusable
 from checkpoints.usage import Grouping, UsageGroup, UsageRow, UsageStore, UsageSum
@@ -42,7 +43,7 @@ class UsageBook:
         self._writing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._chore = asyncio.create_task(self._write_for_ever())
+        self._chore = asyncio.create_task(repeat(self._try_flush, FLUSH_SECONDS, after=FLUSH_SECONDS))
         return self
 
     async def __aexit__(
@@ -82,11 +83,6 @@ class UsageBook:
         for _ in batch:
             self._waiting.popleft()
         self._stored += len(batch)
-
-    async def _write_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            await self._try_flush()
 
     async def _try_flush(self) -> None:
         try:

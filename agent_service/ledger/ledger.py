@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sqlalchemy.exc import SQLAlchemyError
-
+from agent_service.chores import repeating
 from agent_service.ledger.answers import AnswerCache
 from agent_service.ledger.book import UsageBook
 from agent_service.ledger.budgets import BudgetKeeper
@@ -19,13 +16,10 @@ from agent_service.ledger.standings import StandingShelf
 from agent_service.settings import Settings
 from checkpoints.budgets import BudgetStore
 from checkpoints.database import Database
-from checkpoints.errors import DatabaseUnusable
 from checkpoints.response_cache import ResponseCache
 from checkpoints.router_memory import RouterMemory
 from checkpoints.usage import DAY_SECONDS, UsageStore
 from routing.meter import Meter
-
-logger = logging.getLogger(__name__)
 
 TIDY_AFTER_SECONDS = 60.0
 """From the start on, when there is more time."""
@@ -65,26 +59,11 @@ async def open_ledger(database: Database, settings: Settings) -> AsyncIterator[L
         await cache.forget_expired()
         await memory.forget_before(time.time() - LESSONS_KEPT_DAYS * DAY_SECONDS)
 
-    async with UsageBook(usage) as book:
-        tidying = asyncio.create_task(_tidy_for_ever(tidy))
-        try:
-            yield Ledger(
-                book,
-                BudgetKeeper(settings.budgets, book, budgets),
-                AnswerCache(settings.cache, cache),
-                LessonShelf(memory),
-                StandingShelf(memory),
-            )
-        finally:
-            tidying.cancel()
-            await asyncio.gather(tidying, return_exceptions=True)
-
-
-async def _tidy_for_ever(tidy: Callable[[], Awaitable[None]]) -> None:
-    await asyncio.sleep(TIDY_AFTER_SECONDS)
-    while True:
-        try:
-            await tidy()
-        except (SQLAlchemyError, DatabaseUnusable) as error:
-            logger.error("old usage could not be cleared away: %s", error)
-        await asyncio.sleep(TIDY_SECONDS)
+    async with UsageBook(usage) as book, repeating(tidy, TIDY_SECONDS, after=TIDY_AFTER_SECONDS):
+        yield Ledger(
+            book,
+            BudgetKeeper(settings.budgets, book, budgets),
+            AnswerCache(settings.cache, cache),
+            LessonShelf(memory),
+            StandingShelf(memory),
+        )

@@ -13,6 +13,7 @@ import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent_service.agent.findings import Finding
+from agent_service.chores import repeat
 from checkpoints.columns import storable
 from checkpoints.errors import DatabaseUnusable
 from checkpoints.router_memory import LONGEST_KEY, RouterMemory
@@ -84,7 +85,7 @@ class Remembering:
 
     async def __aenter__(self) -> Self:
         await self._router.recall(self._shelf)
-        self._chore = asyncio.create_task(self._save_for_ever())
+        self._chore = asyncio.create_task(repeat(self._save, SAVE_SECONDS, after=SAVE_SECONDS))
         return self
 
     async def __aexit__(
@@ -105,11 +106,6 @@ class Remembering:
             self._router.report(finding.maker.model, finding.maker.task, finding.outcome)
         self._shelf.mark(thread_id, latest)
         await asyncio.shield(self._save())  # whoever waits may be cancelled
-
-    async def _save_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(SAVE_SECONDS)
-            await self._save()
 
     async def _save(self) -> None:
         try:

@@ -17,6 +17,7 @@ from typing import Self
 import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
+from agent_service.chores import repeat
 from agent_service.ledger.budgets import BudgetKeeper
 from checkpoints.errors import DatabaseUnusable
 from checkpoints.router_memory import RouterMemory
@@ -28,8 +29,8 @@ from routing.standing import Standing
 logger = logging.getLogger(__name__)
 
 SAVE_SECONDS = 2.0
-CAPS_EVERY = 15
-"""Savings after which it is seen again what was spent, by other processes too."""
+CAPS_SECONDS = 30.0
+"""After so long it is seen again what was spent, by other processes too."""
 _PREFIX = "standing:"
 
 
@@ -99,18 +100,22 @@ class StandingKeeper:
         await self._shelf.load()
         await self._resume()
         await self.look_at_caps()
-        self._chore = asyncio.create_task(self._keep_for_ever())
+        self._chores = [
+            asyncio.create_task(repeat(chore, seconds, after=seconds))
+            for chore, seconds in ((self.save, SAVE_SECONDS), (self.look_at_caps, CAPS_SECONDS))
+        ]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._chore.cancel()
-        await asyncio.gather(self._chore, return_exceptions=True)
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
         try:
             await self.save()
         except (SQLAlchemyError, DatabaseUnusable) as fault:
-            _complain(fault)
+            logger.error("how accounts stand could not be saved: %s", fault)
 
     async def save(self) -> None:
         """Keep how the accounts in service stand. Raises SQLAlchemyError, DatabaseUnusable."""
@@ -138,24 +143,8 @@ class StandingKeeper:
                 self._health.resume(place, standing, self._clock())
         self._resumed = specs
 
-    async def _keep_for_ever(self) -> None:
-        turn = 0
-        while True:
-            await asyncio.sleep(SAVE_SECONDS)
-            turn += 1
-            try:
-                await self.save()
-                if turn % CAPS_EVERY == 0:
-                    await self.look_at_caps()
-            except (SQLAlchemyError, DatabaseUnusable) as error:
-                _complain(error)
-
 
 def _sealed(spec: ProviderSpec) -> str:
     key = spec.api_key.get_secret_value() if spec.api_key else ""
     said = orjson.dumps([spec.base_url, key, sorted(spec.headers.items())])
     return hashlib.scrypt(said, salt=spec.account_id.encode(), n=1 << 12, r=8, p=1, dklen=8).hex()
-
-
-def _complain(error: Exception) -> None:
-    logger.error("how accounts stand could not be saved: %s", error)

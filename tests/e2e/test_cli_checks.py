@@ -44,6 +44,13 @@ def test_doctor_says_what_works_and_never_a_key(desk: Desk, upstream: ScriptedUp
     assert report["healthy"] is True
 
 
+def test_doctor_sees_a_rule_that_protects_nothing(desk: Desk, upstream: ScriptedUpstream) -> None:
+    desk.configure(upstream, agent="agent: {approvals: {writefile: ask}}")
+    told = desk.call("doctor")
+    assert told.returncode == 1
+    assert "agent.approvals.writefile: there is no such tool; did you mean write_file?" in told.stdout
+
+
 def test_doctor_fails_without_any_model(desk: Desk) -> None:
     desk.config.write_text(f"router: {{detect_local: false}}\nserver: {{port: {desk.port}}}")
     broken = desk.call("doctor", "--json")

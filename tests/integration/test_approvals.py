@@ -141,10 +141,11 @@ def test_a_rule_for_an_unknown_tool_is_a_warning(tmp_path: Path, caplog: pytest.
         RunningService(tmp_path, upstream, agent={"approvals": {"wirte_file": "deny"}}) as service,
     ):
         assert service.invoke().json()["agent_status"] == "completed"
+        health = service.client.get("/health").json()
+    doubt = "agent.approvals.wirte_file: there is no such tool; did you mean write_file?"
+    assert doubt in health["problems"]
     warnings = [each.getMessage() for each in caplog.records if "approvals" in each.getMessage()]
-    assert warnings == [
-        "agent.approvals.wirte_file: there is no such tool; did you mean write_file?",
-    ]
+    assert warnings == [doubt]
 
 
 def test_a_no_is_not_asked_again_within_the_turn(tmp_path: Path, project: Path) -> None:

@@ -154,10 +154,10 @@ def test_rules_that_cannot_be_meant_so_raise_doubts() -> None:
     tools = ToolRegistry([read_file, write_file, edit_file, run_command, look])
     rules: Any = {"wirte_file": "ask", "x": "deny", "look": "deny", "run_command": {"**": "deny"}}
     assert list(doubts(rules, tools)) == [
-        "look: the tool changes nothing, so it is always allowed and this rule is not used",
-        "run_command: the tool is about no file, so no pattern ever matches; give it one rule",
+        "look: the tool changes nothing, so it is always allowed and this rule is not used.",
+        "run_command: the tool is about no file, so no pattern ever matches; give it one rule.",
         "wirte_file: there is no such tool; did you mean write_file?",
-        "x: there is no such tool; known here: write_file, edit_file, run_command",
+        "x: there is no such tool; known here: write_file, edit_file, run_command.",
     ]
     fine: Any = {"*": {"a": "ask"}, "write_file": {"a": "ask"}, "run_command": "ask"}
     assert list(doubts(fine, tools)) == []

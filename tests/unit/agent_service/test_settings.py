@@ -284,7 +284,7 @@ def test_usual_roots_are_home_temporary_and_current_folder() -> None:
     home, tmp = Path("/home/someone"), Path("/tmp")
     usual = Settings().effective_roots(Path("/srv/app"), home, tmp)
     assert usual == (home, tmp, Path("/srv/app"))
-    for folder in ("/", "/etc", "/usr/lib", "/var", "/home"):
+    for folder in ("/", "/etc", "/usr/lib", "/var", "/var/lib/x", "/private/etc/x", "/cores", "/home"):
         assert Settings().effective_roots(Path(folder), home, tmp) == (home, tmp)
     assert Settings().effective_roots(home, Path("/"), tmp) == (tmp, home)
     chosen = Settings.model_validate({"agent": {"allowed_roots": "/a,/b"}})

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from checkpoints.diagnosis import passes
 from checkpoints.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def repeating(
+    chore: Callable[[], Awaitable[None]], seconds: float, *, after: float = 0.0
+) -> AsyncIterator[None]:
+    """While it lasts the chore is repeated; see `repeat`. Whoever leaves has waited for the end of it."""
+    task = asyncio.create_task(repeat(chore, seconds, after=after))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def repeat(chore: Callable[[], Awaitable[None]], seconds: float, *, after: float = 0.0) -> None:
