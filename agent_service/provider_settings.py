@@ -12,13 +12,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from agent_service.config_file import ConfigError
-from routing.catalogue import known_providers, retired, spec_for
+from routing.catalogue import first_set, known_providers, retired, spec_for
 from routing.config import DEFAULT_ACCOUNT, ModelCard, Protocol, ProviderSpec, RateLimits, ToolCalling
+from routing.types import Tier
 
 KEYLESS = "none"
 """What `api_key` says for a provider that takes requests without a key."""
@@ -49,7 +50,6 @@ Key = Annotated[SecretStr, BeforeValidator(_stripped)]
 AccountName = Annotated[
     str, BeforeValidator(_account_name), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$")
 ]
-Tier = Literal["free", "trial", "paid", "local"]
 
 
 class _Row(BaseModel):
@@ -199,7 +199,7 @@ def _default_spec(name: str, entry: ProviderSettings, environ: Mapping[str, str]
         parts = " and ".join(names[0] for names in known.env_parts.values())
         hint = f", or set {parts}" if parts else ""
         raise ConfigError(f"providers.{name}.base_url: is needed; the usual form is {known.base_url}{hint}")
-    key = entry.api_key or _secret(_first_set(known.env_keys, environ))
+    key = entry.api_key or _secret(first_set(known.env_keys, environ))
     if key is None and known.tier != "local" and not entry.accounts and not key_variables(name, environ):
         usual = " or ".join(known.env_keys) or "its key variable"
         raise ConfigError(
@@ -260,10 +260,6 @@ def _unless_keyless(key: SecretStr | None) -> SecretStr | None:
 
 def _secret(value: str | None) -> SecretStr | None:
     return SecretStr(value) if value else None
-
-
-def _first_set(names: Iterable[str], environ: Mapping[str, str]) -> str | None:
-    return next((environ[name].strip() for name in names if environ.get(name, "").strip()), None)
 
 
 def _first_address(names: Iterable[str], environ: Mapping[str, str]) -> str | None:

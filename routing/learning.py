@@ -23,6 +23,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from routing.health import Key
 from routing.needs import Needs
+from routing.numbers import number_up_to
 from routing.types import TaskClass
 
 Outcome = Literal[
@@ -235,10 +236,12 @@ def from_data(data: Any) -> list[Lesson]:
 def _lesson(row: Any) -> Lesson:
     try:
         evidence = {
-            _one_of(TaskClass, task): Evidence(_amount(good), _amount(bad))
+            _one_of(TaskClass, task): Evidence(number_up_to(MEMORY, good), number_up_to(MEMORY, bad))
             for task, (good, bad) in row["evidence"].items()
         }
-        ttft, speed = (None if row[name] is None else _amount(row[name], 1e6) for name in ("ttft", "speed"))
+        ttft, speed = (
+            None if row[name] is None else number_up_to(1e6, row[name]) for name in ("ttft", "speed")
+        )
         return Lesson(_text(row["provider"]), _text(row["model"]), evidence, ttft, speed or None)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"a lesson lacks what it needs ({type(error).__name__}: {error})") from None
@@ -248,12 +251,6 @@ def _one_of(kinds: Any, value: Any) -> Any:
     if value not in get_args(kinds):
         raise ValueError(f"{str(value)[:40]!r} is none of {', '.join(get_args(kinds))}")
     return value
-
-
-def _amount(value: Any, most: float = MEMORY) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= most:  # NaN is not within any bounds
-        raise ValueError(f"a number from 0 to {most:g} is needed")
-    return float(value)
 
 
 def _text(value: Any) -> str:

@@ -155,10 +155,11 @@ class ModelRouter:
         choice = await self._pool.resolve(request.model, request.provider, config.aliases, config.groups)
         strategy = choice.strategy or config.router.strategy
         by_quality = strategy == "by-quality"
+        goal: Goal = (choice.quality or request.quality) if strategy == "by-quality" else strategy
         thread = thread_of(request.body, request.affinity)
         ranking = rank(
             choice.slate,
-            choice.quality or request.quality if strategy == "by-quality" else strategy,
+            goal,
             self._health.snapshot(now),
             Needs.of(request.body, prefers_tools=choice.prefers_tools),
             beliefs=self._experience.learning.beliefs,

@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from routing.numbers import number_up_to
 from routing.vitals import Cause
 
 _CAUSES = ("faults", "rate limit", "refused", "disabled")
 _MOST = 2000
 """Models of one account, at most; what is known of the whole account comes first."""
+_LATEST = 1e15
+"""Seconds, and what else is counted of an account."""
 _LONGEST = 2000
 """Characters of a name or of what a provider said."""
 
@@ -57,10 +60,10 @@ class Standing:
         try:
             rests = tuple(_rest(*each) for each in data["rests"])
             left = {
-                _text(name): (_number(part, 1), _number(until))
+                _text(name): (number_up_to(1, part), number_up_to(_LATEST, until))
                 for name, (part, until) in data["left"].items()
             }
-            day, requests, tokens = (int(_number(each)) for each in data["today"])
+            day, requests, tokens = (int(number_up_to(_LATEST, each)) for each in data["today"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it lacks what it needs ({type(error).__name__}: {error})") from None
         if len(rests) > _MOST or len(left) > _MOST:
@@ -71,17 +74,11 @@ class Standing:
 def _rest(model: Any, cause: Any, words: Any, until: Any, faults: Any) -> Rest:
     if cause not in _CAUSES:
         raise ValueError(f"{str(cause)[:40]!r} is none of {', '.join(_CAUSES)}")
-    ends = None if until is None else _number(until)
-    return Rest(_text(model), cause, _text(words), ends, int(_number(faults, 1e6)))
+    ends = None if until is None else number_up_to(_LATEST, until)
+    return Rest(_text(model), cause, _text(words), ends, int(number_up_to(1e6, faults)))
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > _LONGEST:
         raise ValueError(f"a text of at most {_LONGEST} characters is needed")
     return value
-
-
-def _number(value: Any, most: float = 1e15) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= most:  # NaN is not within any bounds
-        raise ValueError(f"a number from 0 to {most:g} is needed")
-    return float(value)

@@ -63,12 +63,11 @@ def scan(
     *,
     entries: int,
     depth: int,
-    everything: bool = False,
 ) -> Listing:
     """The tree below `start`, breadth first, so that a cut leaves out what is deepest.
 
     Raises OSError when `start` cannot be opened; a folder further down that cannot is not descended
-    into. `everything` descends into the folders of `NOT_LISTED`, too, except git's own.
+    into.
     """
     found: list[Entry] = []
     waiting: deque[tuple[str, ...]] = deque([tuple(start)])
@@ -77,7 +76,7 @@ def scan(
         parts = waiting.popleft()
         room = entries - len(found)
         try:
-            inner = _read_folder(opener, root, parts, room + 1, everything)
+            inner = _read_folder(opener, root, parts, room + 1)
         except OSError:
             if parts == tuple(start):
                 raise
@@ -92,9 +91,7 @@ def scan(
     return Listing(tuple(sorted(found, key=lambda entry: entry.parts)), truncated)
 
 
-def _read_folder(
-    opener: FolderOpener, root: int, parts: tuple[str, ...], most: int, everything: bool
-) -> list[Entry]:
+def _read_folder(opener: FolderOpener, root: int, parts: tuple[str, ...], most: int) -> list[Entry]:
     folder = opener(root, parts)
     try:
         with os.scandir(folder) as names:
@@ -102,7 +99,7 @@ def _read_folder(
     finally:
         os.close(folder)
     inner.sort(key=lambda entry: entry.parts)
-    return [_closed(entry, everything) for entry in inner]
+    return [_closed(entry) for entry in inner]
 
 
 def _kind(item: os.DirEntry[str]) -> Kind:
@@ -116,11 +113,11 @@ def _kind(item: os.DirEntry[str]) -> Kind:
     return Kind.OTHER
 
 
-def _closed(entry: Entry, everything: bool) -> Entry:
+def _closed(entry: Entry) -> Entry:
     if entry.kind is not Kind.FOLDER:
         return entry
     sealed = protection(entry.parts[-1:]) in (Protection.REPOSITORY, Protection.SECRET)
-    if sealed or (entry.parts[-1] in NOT_LISTED and not everything):
+    if sealed or (entry.parts[-1] in NOT_LISTED):
         return Entry(entry.parts, Kind.CLOSED_FOLDER)
     return entry
 

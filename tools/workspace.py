@@ -43,15 +43,6 @@ class FileLimits:
     """How many folders deep a listing goes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What `Workspace.sweep` found. Paths are relative to the project."""
-
-    removed: tuple[str, ...]
-    kept: tuple[str, ...]
-    """Still being written, or an edit of the user's that a crash left aside: for a person to look at."""
-
-
 class Workspace:
     """The files of one project. `root` must have been approved before (`tools.project`)."""
 
@@ -147,18 +138,18 @@ class Workspace:
                 "Split it over several files."
             )
 
-    def sweep(self, paths: Iterable[str] | None = None) -> Swept:
-        """Remove the temporary files that writes left behind when a process died.
+    def sweep(self, paths: Iterable[str]) -> Sequence[str]:
+        """Remove the temporary files that writes of these files left behind when a process died.
 
-        Looks beside the given files or, without any, through the whole project (the nearest 50,000 names).
-        Only names that this package makes up are touched; files being written by a live process are not.
+        Only names that this package makes up are touched. Gives those that stay, relative to the project:
+        still being written, or an edit of the user's that a crash left aside, for a person to look at.
         """
-        removed: list[str] = []
-        kept: list[str] = []
         with self._root() as root:
-            for parts in self._leftovers(root, paths):
-                (removed if self._sweep_one(root, parts) else kept).append("/".join(parts))
-        return Swept(tuple(removed), tuple(kept))
+            return [
+                "/".join(parts)
+                for parts in self._leftovers(root, {split(path)[:-1] for path in paths})
+                if not self._sweep_one(root, parts)
+            ]
 
     def _tell(self, path: str, content: bytes | None) -> None:
         if self._observer is not None:
@@ -188,17 +179,10 @@ class Workspace:
         except FileNotFoundError:
             return False
 
-    def _leftovers(self, root: int, paths: Iterable[str] | None) -> Iterator[tuple[str, ...]]:
-        if paths is None:
-            starts: Iterable[tuple[str, ...]] = [()]
-            depth = self.limits.depth
-        else:
-            starts, depth = sorted({split(path)[:-1] for path in paths}), 0
-        for start in starts:
+    def _leftovers(self, root: int, folders: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+        for folder in sorted(folders):
             try:
-                listing = scan(
-                    self._open_folder, root, start, entries=_SWEPT_ENTRIES, depth=depth, everything=True
-                )
+                listing = scan(self._open_folder, root, folder, entries=_SWEPT_ENTRIES, depth=0)
             except OSError:
                 continue
             yield from (entry.parts for entry in listing.entries if swap.is_temporary(entry.parts[-1]))

@@ -46,12 +46,11 @@ from checkpoints.runs import Run
 from checkpoints.stores import Stores
 from checkpoints.threads import ThreadRecord
 from routing.errors import RoutingError
+from routing.naming import AUTO
 from tools.errors import ToolError
 from tools.workspace import Workspace
 
 logger = logging.getLogger(__name__)
-
-AUTO_MODEL = "auto"
 
 
 class Runner:
@@ -228,7 +227,7 @@ def _turn(
         "id": run.turn_id,
         "language": request.language,
         "provider": request.provider,
-        "model": request.model or AUTO_MODEL,
+        "model": request.model or AUTO,
         "quality": request.model_quality or "best_quality",
         "approvals": dict(request.approvals or {}),
         "cancelled": cancelled,
@@ -247,7 +246,7 @@ def _open_workspace(thread: ThreadRecord, unfinished: list[str]) -> Workspace | 
     try:
         workspace = Workspace(Path(thread.project_directory))
         _ = workspace.identity  # raises when the folder is gone
-        if unfinished and (kept := workspace.sweep(unfinished).kept):
+        if unfinished and (kept := workspace.sweep(unfinished)):
             logger.warning(
                 "left by a crash in %s, for a person to look at: %s",
                 thread.project_directory,

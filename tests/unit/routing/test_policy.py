@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from routing.exploration import NOVELTY, explore
 from routing.health import WHOLE_ACCOUNT, Health, HealthSnapshot
 from routing.learning import Beliefs, Evidence
 from routing.needs import Needs
-from routing.policy import Goal, Ranked, Ranking, Warm, rank
+from routing.policy import FLOORS, Goal, Ranked, Ranking, Warm, rank
 from routing.reasons import explain
 from routing.slate import Slate
 from routing.types import Quality
@@ -247,6 +248,23 @@ def test_rank_is_a_total_order(
     assert groups == sorted(groups)
     shuffled = random.sample(candidates, len(candidates))
     assert explained(shuffled, quality, BLANK, needs, free_only=free_only) == ranked
+
+
+@given(_candidates, _needs)
+def test_balanced_sorts_by_the_expense_that_it_tells_of(candidates: list[Candidate], needs: Needs) -> None:
+    sure = [each for each in explained(candidates, "balanced", BLANK, needs) if each.refusal is None]
+    places = [
+        (
+            doubt(each.candidate, needs) is not None,
+            each.scores.quality < FLOORS["balanced"],
+            each.scores.expense,
+        )
+        for each in sure
+    ]
+    for (*group, expense), (*next_group, next_expense) in pairwise(places):
+        assert group <= next_group
+        if group == next_group:
+            assert expense <= next_expense * (1 + 1e-9)
 
 
 # ---- beliefs, caches, allowances --------------------------------------------------------------------
