@@ -142,7 +142,7 @@ class WorkspaceChanged(Event):
     kind: Literal["workspace.changed"] = "workspace.changed"
     """Which event it is."""
     paths: list[str]
-    """Relative to the project, at most MAX_PATHS of them."""
+    """Relative to the project, at most 100 of them."""
 
 
 class ThreadRewound(Event):
@@ -166,7 +166,11 @@ class Failed(Event):
     message: str
     """A sentence for people."""
     code: str
-    """For programs."""
+    """For programs. Of a run that ended: `cancelled`, `expired` (nobody answered in time), `limit_reached`,
+    `provider_error`, `truncated` or `empty_answer` (the model's answer), `checkpoint_not_found`,
+    `misconfigured`, `state_damaged`, `run_failed` or `internal`. Of one that goes on: `stream_cut` (the model
+    is asked again), `events_expired` (what came before is not kept any more) or `state_damaged` (what was
+    stored in its place cannot be read)."""
 
 
 class RunFinished(Event):

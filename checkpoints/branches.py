@@ -27,6 +27,7 @@ from checkpoints.journal import EFFECTS, latest_effect
 from checkpoints.leases import check_fence
 from checkpoints.pruning import keep_ancestors
 from checkpoints.questions import find_questions
+from checkpoints.rows import check_row
 from checkpoints.runs import NewRun, Run
 from checkpoints.tables import questions, runs, threads
 from checkpoints.threads import ThreadRecord, own_thread
@@ -180,6 +181,7 @@ class Branches:
         latest = (await connection.execute(of_source)).one_or_none()
         if latest is None:
             raise StateDamaged(source.thread_id, "its latest run is missing")
+        check_row(source.thread_id, runs, latest)
         response = rewrite(latest.response if stands else None, still_open)
         await connection.execute(
             insert(runs).values(

@@ -25,5 +25,9 @@ class Prose(TypeDecorator[str]):
     impl = Text
     cache_ok = True
 
+    @property
+    def python_type(self) -> type[str]:
+        return str
+
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         return storable(value) if isinstance(value, str) else value

@@ -16,6 +16,8 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from checkpoints.diagnosis import passes
+
 T = TypeVar("T")
 Operation = Callable[[AsyncConnection], Awaitable[T]]
 Synchronous = Literal["FULL", "NORMAL"]
@@ -29,6 +31,8 @@ class Database(ABC):
     """`sqlite` or `postgresql`."""
     where: str
     """The place, for people; no password is in it."""
+    refusal: Exception | None = None
+    """Why a write was refused that may succeed later; None as soon as any did."""
 
     @abstractmethod
     async def write(self, operation: Operation[T]) -> T:
@@ -46,6 +50,15 @@ class Database(ABC):
     @abstractmethod
     async def time(self, connection: AsyncConnection) -> float:
         """Seconds since 1970 by the clock that all processes on this database share."""
+
+    def wrote(self) -> None:
+        """A write succeeded."""
+        self.refusal = None
+
+    def refused(self, error: Exception) -> None:
+        """A write did not succeed; what is the matter with that write alone is not kept in mind."""
+        if passes(error):
+            self.refusal = error
 
     @abstractmethod
     async def compact(self) -> None:

@@ -5,12 +5,20 @@ None of these names a file, an address or a statement, so clients may be told.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from typing import TYPE_CHECKING
 
+from sqlalchemy import delete, insert, literal, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.errors import DatabaseUnusable
+from checkpoints.tables import router_memory
+
+if TYPE_CHECKING:
+    from checkpoints.database import Database
 
 _LOCKED = "The database is locked by another program; end that one, or wait for it, then try again."
 _READ_ONLY = "The database is read-only just now; make it writable, then try again."
@@ -54,6 +62,44 @@ _BY_SQLSTATE = {
 
 
 _LASTING = (_DAMAGED, _UNKNOWN)
+_PATIENCE = 2.0
+"""Seconds; a database that has not answered by then is in trouble."""
+
+
+_PROBE = "a probe"
+"""A key of the router's memory under which nothing is ever found."""
+
+
+async def trouble_with(database: Database) -> str | None:
+    """What is wrong with it, in a sentence; None when it can be read and, as far as is known, written.
+
+    After a write was refused it is tried again with a row that does not stay.
+    """
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            async with database.read() as connection:
+                await connection.execute(select(literal(1)))
+            if database.refusal is not None:
+                await database.write(_probe)
+    except TimeoutError:
+        if database.refusal is not None:
+            return _told(database.refusal)
+        return "The database does not answer; see that its server runs."
+    except (SQLAlchemyError, DatabaseUnusable) as error:
+        return _told(error)
+    return None
+
+
+async def _probe(connection: AsyncConnection) -> None:
+    """A change that takes room on the disk, which an update that changes nothing would not."""
+    await connection.execute(insert(router_memory).values(key=_PROBE, data=b"", updated_at=0.0))
+    await connection.execute(delete(router_memory).where(router_memory.c.key == _PROBE))
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, SQLAlchemyError) and not isinstance(error, DatabaseUnusable):
+        return diagnose(error)
+    return str(error)  # it is ours, and says all
 
 
 def passes(error: Exception) -> bool:

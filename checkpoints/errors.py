@@ -3,6 +3,7 @@
 CheckpointError
   DatabaseUnusable       -> mend the file or the URL named in the message
   ThreadNotFound         -> another thread id (also another principal's: nobody learns that it exists)
+    ThreadDeleted        -> a new Idempotency-Key, if it is to be done again
   CheckpointNotFound     -> a checkpoint of the thread's history
   ThreadBusy             -> wait for the run that is under way
   QuestionOpen           -> answer the question first
@@ -33,6 +34,20 @@ class ThreadNotFound(CheckpointError):
 
     def __init__(self, thread_id: str) -> None:
         super().__init__(f"There is no thread {thread_id[:64]!r}.")
+
+
+class ThreadDeleted(ThreadNotFound):
+    """The Idempotency-Key's request was served, and its thread was deleted since."""
+
+    param = "Idempotency-Key"
+    """The part of the request that says so."""
+
+    def __init__(self) -> None:
+        CheckpointError.__init__(
+            self,
+            "The request with this Idempotency-Key was served, and its thread was deleted since; "
+            "use a new key to have it done again.",
+        )
 
 
 class CheckpointNotFound(CheckpointError):

@@ -8,7 +8,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.database import Upsert
-from checkpoints.errors import KeyReused, ThreadBusy
+from checkpoints.errors import KeyReused, ThreadBusy, ThreadDeleted
 from checkpoints.tables import idempotency, runs
 
 REMEMBERED_SECONDS = 24 * 3600
@@ -36,10 +36,14 @@ class Finished:
 async def find_response(
     connection: AsyncConnection, principal: str, key: IdempotencyKey, now: float
 ) -> Finished | None:
-    """The response kept for this key. Raises ThreadBusy while it is not there yet, KeyReused."""
+    """The response kept for this key.
+
+    Raises ThreadBusy while it is not there yet, KeyReused, and ThreadDeleted: a key outlives its run, with
+    which it was stored in one transaction.
+    """
     row = (
         await connection.execute(
-            select(idempotency.c.body_hash, runs.c.response)
+            select(idempotency.c.body_hash, runs.c.run_id, runs.c.response)
             .outerjoin(runs, runs.c.run_id == idempotency.c.run_id)
             .where(
                 idempotency.c.principal == principal,
@@ -53,6 +57,8 @@ async def find_response(
         return None
     if row.body_hash != key.body_hash:
         raise KeyReused
+    if row.run_id is None:
+        raise ThreadDeleted
     if row.response is None:
         raise ThreadBusy(
             "This very request is being served; ask again for its response.", param="Idempotency-Key"
@@ -66,7 +72,7 @@ async def reserve(
     """Keep the key for a run, or give the response that it has already.
 
     Two requests at once are told apart here: the second waits for the first one's transaction to end.
-    Raises ThreadBusy, KeyReused.
+    Raises ThreadBusy, KeyReused, ThreadDeleted.
     """
     await forget_expired(connection, now)
     row = {

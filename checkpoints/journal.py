@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,6 +21,7 @@ from checkpoints.database import Database, Upsert
 from checkpoints.errors import LeaseLost, StateDamaged
 from checkpoints.events import EventLog, NewEvent, StoredEvent
 from checkpoints.leases import check_fence
+from checkpoints.rows import check_row
 from checkpoints.runs import Run
 from checkpoints.tables import blobs, effects, threads
 
@@ -28,6 +29,8 @@ EFFECTS = "effects"
 """In the metadata of a checkpoint of a run: the `latest_effect` of the thread at that moment. Whatever has a
 higher number was done after it. Older checkpoints have none."""
 
+EffectState = Literal["begun", "done", "void"]
+_STATES = get_args(EffectState)
 _KEEP = Upsert(blobs)
 _LATEST = select(func.max(effects.c.seq)).where(effects.c.thread_id == bindparam("thread_id"))
 
@@ -49,7 +52,7 @@ class Intent:
 class EffectRecord:
     """What the journal knows of one tool call's effect."""
 
-    state: Literal["begun", "done", "void"]
+    state: EffectState
     """`void`: it was begun, and given up without having happened."""
     path: str | None
     before_hash: str | None
@@ -119,12 +122,15 @@ class EffectJournal:
         self._clock = clock
 
     async def get(self, thread_id: str, tool_call_id: str) -> EffectRecord | None:
-        """What is known of the call's effect; None when it was never begun."""
+        """What is known of the call's effect; None when it was never begun. Raises StateDamaged."""
         query = select(effects).where(*_is(thread_id, tool_call_id))
         async with self._database.read() as connection:
             row = (await connection.execute(query)).one_or_none()
         if row is None:
             return None
+        check_row(thread_id, effects, row)
+        if row.state not in _STATES:
+            raise StateDamaged(thread_id, "the state of an effect is none that is known here")
         return EffectRecord(row.state, row.path, row.before_hash, row.after_hash, row.result)
 
     async def begin(self, run: Run, intent: Intent, told: Sequence[NewEvent] = ()) -> None:
@@ -210,7 +216,10 @@ class EffectJournal:
         if turn_id is not None:
             query = query.where(effects.c.turn_id == turn_id)
         async with self._database.read() as connection:
-            return [Write(*row) for row in await connection.execute(query.order_by(effects.c.seq))]
+            rows = (await connection.execute(query.order_by(effects.c.seq))).all()
+        for row in rows:
+            check_row(thread_id, effects, row)
+        return [Write(*row) for row in rows]
 
     async def unfinished_paths(self, thread_id: str) -> list[str]:
         """Files whose last write may have been cut short by a crash."""
@@ -218,7 +227,10 @@ class EffectJournal:
             effects.c.thread_id == thread_id, effects.c.state == "begun", effects.c.path.is_not(None)
         )
         async with self._database.read() as connection:
-            return list((await connection.execute(query)).scalars())
+            rows = (await connection.execute(query)).all()
+        for row in rows:
+            check_row(thread_id, effects, row)
+        return [row.path for row in rows]
 
     async def contents(
         self, thread_id: str, record: EffectRecord | Span
@@ -253,7 +265,7 @@ class EffectJournal:
             raise StateDamaged(thread_id, "the content of a file before or after a change is missing")
         try:
             return zlib.decompress(kept)
-        except zlib.error:
+        except (zlib.error, TypeError):
             raise StateDamaged(
                 thread_id, "the content of a file before or after a change is damaged"
             ) from None

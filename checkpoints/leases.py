@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from checkpoints.database import Database
 from checkpoints.errors import LeaseLost, ThreadBusy
 from checkpoints.owner import this_process
+from checkpoints.rows import is_text
 from checkpoints.tables import threads
-from checkpoints.threads import ThreadRecord
+from checkpoints.threads import is_void
 
 FENCE = "__fence"
 """Under this name a run's fence is among the `configurable` values of the graph's config. LangGraph copies no
@@ -57,17 +58,18 @@ async def check_fence(connection: AsyncConnection, thread_id: str, fence: int) -
         raise LeaseLost(thread_id)
 
 
-async def claim(database: Database, connection: AsyncConnection, thread: ThreadRecord, run_id: str) -> int:
-    """Take the thread if nobody did since it was read; gives the new fence. Raises ThreadBusy."""
+async def claim(
+    database: Database, connection: AsyncConnection, thread_id: str, fence: int, run_id: str
+) -> int:
+    """Take the thread if nobody did since that fence was read; gives the new one. Raises ThreadBusy."""
     now = await database.time(connection)
-    fence = thread.fence + 1
     done = await connection.execute(
         update(threads)
-        .where(threads.c.thread_id == thread.thread_id, threads.c.fence == thread.fence)
+        .where(threads.c.thread_id == thread_id, threads.c.fence == fence)
         .values(
             status="running",
             holder=this_process(),
-            fence=fence,
+            fence=fence + 1,
             lease_until=now + LEASE_SECONDS,
             run_id=run_id,
             updated_at=now,
@@ -75,7 +77,7 @@ async def claim(database: Database, connection: AsyncConnection, thread: ThreadR
     )
     if done.rowcount != 1:
         raise ThreadBusy
-    return fence
+    return fence + 1
 
 
 async def release(database: Database, thread_id: str, fence: int) -> None:
@@ -109,13 +111,20 @@ async def renew(database: Database, held: Mapping[str, int]) -> dict[str, Held]:
     return await database.write(renewed) if held else {}
 
 
-async def abandoned_threads(database: Database, performed: Collection[str] = ()) -> list[ThreadRecord]:
-    """The threads whose run nobody performs; `performed` are those that this process sees to.
+async def abandoned_threads(database: Database, performed: Collection[str] = ()) -> list[str]:
+    """The ids of the threads whose run nobody performs; `performed` are those that this process sees to.
 
-    A thread of this process that is not among them was claimed, and then the claim was not heard of.
+    A thread of this process that is not among them was claimed, and then the claim was not heard of. Nothing
+    but the lease is looked at: whether the rest of a thread's row is sound is a matter of that thread.
     """
-    query = select(threads).where(threads.c.status == "running")
+    query = select(threads.c.thread_id, threads.c.holder, threads.c.lease_until)
     async with database.read() as connection:
         now = await database.time(connection)
-        running = [ThreadRecord.of(row) for row in await connection.execute(query)]
-    return [each for each in running if each.thread_id not in performed and each.is_abandoned(now)]
+        running = (await connection.execute(query.where(threads.c.status == "running"))).all()
+    return [
+        row.thread_id
+        for row in running
+        if row.thread_id not in performed
+        and is_text(row.thread_id)
+        and is_void(row.holder, row.lease_until, now)
+    ]

@@ -91,7 +91,7 @@ class PostgresDatabase(Database):
     async def write(self, operation: Operation[T]) -> T:
         if self._closed:
             raise DatabaseUnusable(f"{self.where} was closed: the service is shutting down.")
-        task = asyncio.ensure_future(self._perform(operation))
+        task = asyncio.ensure_future(self._noted(operation))
         self._writing.add(task)
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
@@ -112,6 +112,15 @@ class PostgresDatabase(Database):
         self._writing.discard(task)
         if not task.cancelled():
             task.exception()  # whoever waited may have left; then nobody asks for it
+
+    async def _noted(self, operation: Operation[T]) -> T:
+        try:
+            value = await self._perform(operation)
+        except Exception as error:
+            self.refused(error)
+            raise
+        self.wrote()
+        return value
 
     async def _perform(self, operation: Operation[T]) -> T:
         for attempt in range(1, ATTEMPTS + 1):

@@ -6,17 +6,21 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.database import Database
+from checkpoints.errors import StateDamaged
 from checkpoints.events import EventLog, NewEvent, StoredEvent
+from checkpoints.rows import check_row, is_text, understanding
 from checkpoints.tables import questions, runs, threads
 from checkpoints.threads import own_thread
 
+QuestionKind = Literal["question", "approval"]
 QuestionStatus = Literal["open", "answered", "cancelled", "expired"]
+_KNOWN = {"kind": get_args(QuestionKind), "status": get_args(QuestionStatus)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Question:
 
     tool_call_id: str
     interrupt_id: str
-    kind: Literal["question", "approval"]
+    kind: QuestionKind
     question: str
     options: tuple[str, ...] = ()
     preview: str | None = None
@@ -42,12 +46,19 @@ class Question:
 
 
 def _record(row: Row[Any]) -> Question:
+    """Raises StateDamaged."""
+    check_row(row.thread_id, questions, row)
+    for name, known in _KNOWN.items():
+        if row._mapping[name] not in known:
+            raise StateDamaged(row.thread_id, f"the {name} of a question is none that is known here")
+    with understanding(row.thread_id, "a question's list of options"):
+        options = tuple(map(_option, json.loads(row.options)))
     return Question(
         tool_call_id=row.tool_call_id,
         interrupt_id=row.interrupt_id,
         kind=row.kind,
         question=row.question,
-        options=tuple(json.loads(row.options)),
+        options=options,
         preview=row.preview,
         proposal=row.proposal,
         status=row.status,
@@ -56,10 +67,16 @@ def _record(row: Row[Any]) -> Question:
     )
 
 
+def _option(found: object) -> str:
+    if not isinstance(found, str):
+        raise TypeError(f"an option is no text but {type(found).__name__}")
+    return found
+
+
 async def find_questions(
     connection: AsyncConnection, thread_id: str, *, status: QuestionStatus | None = None
 ) -> list[Question]:
-    """The thread's questions, the oldest first."""
+    """The thread's questions, the oldest first. Raises StateDamaged."""
     query = select(questions).where(questions.c.thread_id == thread_id)
     if status is not None:
         query = query.where(questions.c.status == status)
@@ -117,8 +134,10 @@ async def settle_question(
 
 
 async def _any_expired(connection: AsyncConnection, thread_id: str, now: float) -> bool:
-    still_open = await find_questions(connection, thread_id, status="open")
-    return any(q.fate(now) == "expired" for q in still_open)
+    late = select(questions.c.tool_call_id).where(
+        questions.c.thread_id == thread_id, questions.c.status == "open", questions.c.expires_at < now
+    )
+    return (await connection.execute(late.limit(1))).first() is not None
 
 
 async def close_questions(
@@ -128,14 +147,18 @@ async def close_questions(
     by: str,
     now: float,
     status: QuestionStatus = "cancelled",
-) -> list[Question]:
-    """Settle whatever is open, without an answer; gives what was."""
-    still_open = await find_questions(connection, thread_id, status="open")
-    for question in still_open:
-        await settle_question(
-            connection, thread_id, question.tool_call_id, status=status, answer=None, by=by, now=now
-        )
-    return still_open
+) -> list[str]:
+    """Settle whatever is open, without an answer; gives the tool call ids of what was, the oldest first.
+
+    Nothing else of a question is looked at: a damaged one is got rid of like this.
+    """
+    still_open = (questions.c.thread_id == thread_id, questions.c.status == "open")
+    query = select(questions.c.tool_call_id).where(*still_open)
+    in_order = query.order_by(questions.c.created_at, questions.c.tool_call_id)
+    closed = (await connection.execute(in_order)).scalars().all()
+    settled = {"status": status, "answer": None, "answered_by": by, "answered_at": now}
+    await connection.execute(update(questions).where(*still_open).values(settled))
+    return [each for each in closed if is_text(each)]
 
 
 class QuestionStore:
@@ -147,7 +170,7 @@ class QuestionStore:
         self._clock = clock
 
     async def all(self, thread_id: str, *, status: QuestionStatus | None = None) -> list[Question]:
-        """The thread's questions, the oldest first."""
+        """The thread's questions, the oldest first. Raises StateDamaged."""
         async with self._database.read() as connection:
             return await find_questions(connection, thread_id, status=status)
 
@@ -161,7 +184,8 @@ class QuestionStore:
             .distinct()
         )
         async with self._database.read() as connection:
-            return [(row.principal, row.thread_id) for row in await connection.execute(query)]
+            rows = (await connection.execute(query)).all()
+        return [(row.principal, row.thread_id) for row in rows if is_text(row.thread_id)]
 
     async def withdraw(
         self,
@@ -170,13 +194,14 @@ class QuestionStore:
         *,
         by: str,
         rewrite: Callable[[bytes], bytes],
-        tell: Callable[[str, Question], NewEvent],
+        tell: Callable[[str, str], NewEvent],
         status: QuestionStatus = "cancelled",
     ) -> bool:
         """Close all open questions of a waiting thread and make it idle; False when it does not wait.
 
         `rewrite` makes the response that the thread shows from now on out of the last one; `tell` says
-        what is told of a question, given the thread's latest run and it. Raises ThreadNotFound.
+        what is told of a question, given the thread's latest run and its tool call id. Raises ThreadNotFound,
+        StateDamaged.
         """
 
         async def operation(connection: AsyncConnection) -> list[StoredEvent] | None:
@@ -193,7 +218,7 @@ class QuestionStore:
             response = (await connection.execute(select(runs.c.response).where(of_run))).scalar_one_or_none()
             if response is not None:
                 await connection.execute(update(runs).where(of_run).values(response=rewrite(response)))
-            told = [tell(thread.run_id or "", question) for question in closed]
+            told = [tell(thread.run_id or "", call_id) for call_id in closed]
             return await self._log.append(connection, thread_id, told)
 
         stored = await self._database.write(operation)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,17 +20,15 @@ from checkpoints.database import Database, Upsert
 from checkpoints.errors import (
     AlreadyAnswered,
     CheckpointNotFound,
-    LeaseLost,
     NotWaiting,
     QuestionOpen,
     StateDamaged,
     ThreadBusy,
-    ThreadNotFound,
 )
 from checkpoints.events import EventLog, NewEvent, StoredEvent
 from checkpoints.graph_tables import ROOT, checkpoints
 from checkpoints.idempotency import Finished, IdempotencyKey, find_response, point_at, reserve
-from checkpoints.leases import claim
+from checkpoints.leases import check_fence, claim
 from checkpoints.questions import (
     Question,
     close_questions,
@@ -38,6 +36,7 @@ from checkpoints.questions import (
     open_questions,
     settle_question,
 )
+from checkpoints.rows import check_row
 from checkpoints.tables import runs, threads
 from checkpoints.threads import ThreadRecord, ThreadStatus, find_thread, own_thread
 
@@ -59,6 +58,24 @@ class Run:
     """Of the turn."""
     request: bytes
     fence: int
+
+    @classmethod
+    def of(cls, row: Row[Any], principal: str, fence: int) -> Self:
+        """From a row of the table, and what its thread's says."""
+        names = ("run_id", "thread_id", "kind", "turn_id", "instruction", "request")
+        return cls(**{name: row._mapping[name] for name in names}, principal=principal, fence=fence)
+
+    def row(self, now: float) -> dict[str, Any]:
+        """For the table, of a run that begins now."""
+        return {
+            "run_id": self.run_id,
+            "thread_id": self.thread_id,
+            "kind": self.kind,
+            "turn_id": self.turn_id,
+            "instruction": self.instruction,
+            "request": self.request,
+            "created_at": now,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +124,16 @@ class RunStore:
     async def begin(self, new: NewRun, instruction: str, thread: NewThread) -> Run | Finished:
         """Claim the thread for a new instruction; an unknown thread is made.
 
-        Raises ThreadNotFound (another principal's), ThreadBusy, QuestionOpen, KeyReused.
+        Raises ThreadNotFound (another principal's), ThreadBusy, QuestionOpen, KeyReused, StateDamaged.
         """
 
         async def operation(connection: AsyncConnection) -> _Begun:
             if earlier := await self._reserve(connection, new):
                 return earlier, []
-            found = await find_thread(connection, new.thread_id, lock=True)
+            found = await find_thread(connection, new.thread_id, new.principal, lock=True)
             if found is None:
-                await self._add_thread(connection, new, thread)
-                found = await find_thread(connection, new.thread_id, lock=True)
-            if found is None or found.principal != new.principal:
-                raise ThreadNotFound(new.thread_id)
+                await self._add_thread(connection, new, thread)  # nothing if it is another principal's
+                found = await own_thread(connection, new.principal, new.thread_id)
             if found.status == "requires_human_input" and (
                 asked := await find_questions(connection, new.thread_id, status="open")
             ):
@@ -131,7 +146,7 @@ class RunStore:
         """Take the answer, once, and claim the thread to go on with it.
 
         The same answer again gives the thread's present outcome. Raises ThreadNotFound, ThreadBusy,
-        NotWaiting, AlreadyAnswered, KeyReused.
+        NotWaiting, AlreadyAnswered, KeyReused, StateDamaged.
         """
 
         async def operation(connection: AsyncConnection) -> _Begun:
@@ -170,12 +185,12 @@ class RunStore:
         new: NewRun,
         checkpoint_id: str,
         instruction: str,
-        tell: Callable[[str, Question], NewEvent],
+        tell: Callable[[str, str], NewEvent],
     ) -> Run | Finished:
         """Claim the thread to take it back to a checkpoint; questions that are open there are cancelled.
 
-        `tell` says what is told of such a question, given the run and it. Raises ThreadNotFound,
-        CheckpointNotFound, ThreadBusy, KeyReused.
+        `tell` says what is told of such a question, given the run and its tool call id. Raises
+        ThreadNotFound, CheckpointNotFound, ThreadBusy, KeyReused.
         """
 
         async def operation(connection: AsyncConnection) -> _Begun:
@@ -193,7 +208,7 @@ class RunStore:
             closed = await close_questions(
                 connection, new.thread_id, by=new.principal, now=self._clock(), status="cancelled"
             )
-            also = [tell(new.run_id, question) for question in closed]
+            also = [tell(new.run_id, call_id) for call_id in closed]
             return run, told + await self._log.append(connection, new.thread_id, also)
 
         return await self._begun(operation)
@@ -213,9 +228,7 @@ class RunStore:
 
         async def operation(connection: AsyncConnection) -> list[StoredEvent]:
             now = self._clock()
-            thread = await find_thread(connection, run.thread_id, lock=True)
-            if thread is None or thread.fence != run.fence:
-                raise LeaseLost(run.thread_id)
+            await check_fence(connection, run.thread_id, run.fence)
             done = await connection.execute(
                 update(runs)
                 .where(runs.c.run_id == run.run_id, runs.c.finished_at.is_(None))
@@ -228,7 +241,8 @@ class RunStore:
                 .where(threads.c.thread_id == run.thread_id)
                 .values(status=status, holder=None, lease_until=None, cancel_requested=False, updated_at=now)
             )
-            await open_questions(connection, run.thread_id, run.run_id, questions, now)
+            if questions:
+                await open_questions(connection, run.thread_id, run.run_id, questions, now)
             if status != "requires_human_input":  # a question is open only while its thread waits
                 await close_questions(connection, run.thread_id, by=run.principal, now=now)
             return await self._log.append(connection, run.thread_id, told)
@@ -241,13 +255,16 @@ class RunStore:
             return await find_response(connection, principal, key, self._clock())
 
     async def latest(self, thread_id: str) -> Run | None:
-        """The thread's latest run."""
+        """The thread's latest run. Raises StateDamaged."""
         query = select(runs, threads.c.principal, threads.c.fence).join(
             threads, threads.c.run_id == runs.c.run_id
         )
         async with self._database.read() as connection:
             row = (await connection.execute(query.where(threads.c.thread_id == thread_id))).one_or_none()
-        return None if row is None else _run(row, row.principal, row.fence)
+        if row is None:
+            return None
+        check_row(thread_id, runs, row)
+        return Run.of(row, row.principal, row.fence)
 
     async def request(self, thread_id: str, run_id: str) -> bytes | None:
         """The request that a run of the thread was started with; None if it was not one of this thread's."""
@@ -283,8 +300,8 @@ class RunStore:
             if thread is None or not thread.is_abandoned(await self._database.time(connection)):
                 return None
             latest = await self._latest(connection, thread)
-            fence = await claim(self._database, connection, thread, latest.run_id)
-            return _run(latest, thread.principal, fence)
+            fence = await claim(self._database, connection, thread.thread_id, thread.fence, latest.run_id)
+            return Run.of(latest, thread.principal, fence)
 
         return await self._database.write(operation)
 
@@ -338,21 +355,11 @@ class RunStore:
         """Claim the thread, and write down the run and what is told of it. Raises ThreadBusy."""
         if thread.status == "running":
             raise ThreadBusy
-        fence = await claim(self._database, connection, thread, new.run_id)
+        fence = await claim(self._database, connection, thread.thread_id, thread.fence, new.run_id)
         run = Run(
             new.run_id, thread.thread_id, thread.principal, kind, turn_id, instruction, new.request, fence
         )
-        await connection.execute(
-            insert(runs).values(
-                run_id=run.run_id,
-                thread_id=run.thread_id,
-                kind=kind,
-                turn_id=turn_id,
-                instruction=instruction,
-                request=run.request,
-                created_at=self._clock(),
-            )
-        )
+        await connection.execute(insert(runs), run.row(self._clock()))
         return run, await self._log.append(connection, run.thread_id, new.events)
 
     async def _latest(self, connection: AsyncConnection, thread: ThreadRecord) -> Row[Any]:
@@ -360,14 +367,9 @@ class RunStore:
         row = (await connection.execute(select(runs).where(runs.c.run_id == thread.run_id))).one_or_none()
         if row is None:
             raise StateDamaged(thread.thread_id, "its latest run is missing")
+        check_row(thread.thread_id, runs, row)
         return row
 
     async def _response(self, connection: AsyncConnection, run_id: str | None) -> bytes | None:
         query = select(runs.c.response).where(runs.c.run_id == run_id)
         return (await connection.execute(query)).scalar_one_or_none()
-
-
-def _run(row: Row[Any], principal: str, fence: int) -> Run:
-    return Run(
-        row.run_id, row.thread_id, principal, row.kind, row.turn_id, row.instruction, row.request, fence
-    )

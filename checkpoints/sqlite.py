@@ -26,6 +26,7 @@ from checkpoints import schema
 from checkpoints.database import Database, Operation, Readers, Synchronous, T
 from checkpoints.errors import DatabaseUnusable
 from checkpoints.one_trip import OneTripConnection
+from checkpoints.rows import as_text
 
 BUSY_TIMEOUT_MS = 10_000
 """How long SQLite waits for another process's write to end."""
@@ -154,6 +155,7 @@ class SqliteDatabase(Database):
             if len(batch) > 1 and await self._perform_together(batch):
                 return
         except Exception as error:  # noqa: BLE001 - it could not even begin; the writer must go on
+            self.refused(error)
             for each in batch:
                 each.fail(error)
             return
@@ -165,8 +167,10 @@ class SqliteDatabase(Database):
             async with self._writer.begin() as connection:
                 value = await each.operation(connection)
         except Exception as error:  # noqa: BLE001 - the waiter's to judge; the writer goes on
+            self.refused(error)
             each.fail(error)
         else:
+            self.wrote()
             each.succeed(value)
 
     async def _perform_together(self, batch: list[_Waiting]) -> bool:
@@ -182,6 +186,7 @@ class SqliteDatabase(Database):
                 await connection.commit()
             except Exception:  # noqa: BLE001 - its own waiter will hear of it
                 return False
+        self.wrote()
         for each, value in zip(batch, results, strict=True):
             each.succeed(value)
         return True
@@ -220,6 +225,7 @@ class SqliteDatabase(Database):
 
         @event.listens_for(engine.sync_engine, "connect")
         def connected(connection: Any, _: Any) -> None:
+            connection.driver_connection.text_factory = as_text
             connection.isolation_level = None  # the driver shall not begin transactions; SQLAlchemy does
             cursor = connection.cursor()
             cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")

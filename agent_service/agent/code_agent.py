@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
-from sqlalchemy import literal, select
-from sqlalchemy.exc import SQLAlchemyError
-
 from agent_service import events
 from agent_service.agent.approvals import AnswerUnclear, read_answer
 from agent_service.agent.contract import (
@@ -21,13 +18,15 @@ from agent_service.agent.contract import (
     ResumeRequest,
     ThreadMessage,
 )
-from agent_service.agent.errors import InvalidRequest, RunCancelled
+from agent_service.agent.errors import RunCancelled
 from agent_service.agent.feed import EventFeed
+from agent_service.agent.outcome import read_response
 from agent_service.agent.short_text import in_short
 from agent_service.agent.supervisor import ActiveRun, RunSupervisor
 from agent_service.agent.timeline import Timeline
 from agent_service.agent.workspace_watch import WorkspaceWatch
-from checkpoints.diagnosis import diagnose
+from agent_service.errors import InvalidRequest, UnclearAnswer
+from checkpoints.diagnosis import trouble_with
 from checkpoints.errors import ThreadBusy, ThreadNotFound
 from checkpoints.events import Standing
 from checkpoints.idempotency import Finished, IdempotencyKey
@@ -42,8 +41,6 @@ CANCEL_SECONDS = 20.0
 """How long a cancel waits for the tools under way."""
 _CANCEL_POLL_SECONDS = 0.5
 TITLE_LENGTH = 80
-TROUBLE_SECONDS = 2.0
-"""A database that has not answered by then is in trouble."""
 
 
 class Caller(Protocol):
@@ -112,7 +109,7 @@ class CodeAgent:
     async def resume(
         self, caller: Caller, request: ResumeRequest, raw: bytes, key: IdempotencyKey | None = None
     ) -> ActiveRun | Finished:
-        """Take an answer and go on. Raises InvalidRequest (unclear) and what `RunStore.answer` raises."""
+        """Take an answer and go on. Raises UnclearAnswer and what `RunStore.answer` raises."""
         await self._check_answer(caller, request)
         ids = {"thread_id": request.thread_id, "run_id": _new_id()}
         latest = await self._stores.runs.latest(request.thread_id)
@@ -130,23 +127,18 @@ class CodeAgent:
         return run if isinstance(run, Finished) else self._supervisor.start(run)
 
     async def thread(self, caller: Caller, thread_id: str) -> ThreadView:
-        """The thread as it stands. Raises ThreadNotFound."""
+        """The thread as it stands. Raises ThreadNotFound, StateDamaged."""
         record = await self._stores.threads.get(caller.name, thread_id)
-        response = _response(await self._stores.runs.response(record.run_id))
-        return ThreadView(
-            record, response, response or _response(await self._stores.runs.last_response(thread_id))
+        stored = await self._stores.runs.response(record.run_id)
+        last = await self._stores.runs.last_response(thread_id) if stored is None else stored
+        response, last_response = (
+            None if each is None else read_response(thread_id, each) for each in (stored, last)
         )
+        return ThreadView(record, response, last_response)
 
     async def trouble(self) -> str | None:
         """What is wrong with the database, in a sentence; None when it can be read."""
-        try:
-            async with asyncio.timeout(TROUBLE_SECONDS), self._stores.database.read() as connection:
-                await connection.execute(select(literal(1)))
-        except TimeoutError:
-            return "The database does not answer; see that its server runs."
-        except SQLAlchemyError as error:
-            return diagnose(error)
-        return None
+        return await trouble_with(self._stores.database)
 
     async def standing(self, thread_id: str) -> Standing | None:
         """How far the thread's events go; None for one that is not there yet."""
@@ -244,7 +236,7 @@ class CodeAgent:
         return NewThread(title, project, identity)
 
     async def _check_answer(self, caller: Caller, request: ResumeRequest) -> None:
-        """An approval wants a clear yes or no. Raises InvalidRequest (`answer_unclear`), ThreadNotFound."""
+        """An approval wants a clear yes or no. Raises UnclearAnswer, ThreadNotFound."""
         await self._stores.threads.get(caller.name, request.thread_id)
         questions = await self._stores.questions.all(request.thread_id, status="open")
         asked = next((q for q in questions if q.tool_call_id == request.tool_call_id), None)
@@ -252,12 +244,8 @@ class CodeAgent:
             try:
                 read_answer(request.human_response)
             except AnswerUnclear as unclear:
-                raise InvalidRequest("human_response", str(unclear), code="answer_unclear") from None
+                raise UnclearAnswer("human_response", str(unclear)) from None
 
 
 def _new_id() -> str:
     return uuid4().hex
-
-
-def _response(stored: bytes | None) -> CodeAgentResponse | None:
-    return CodeAgentResponse.model_validate_json(stored) if stored else None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from agent_service.agent.approvals import ApprovalRules
+from agent_service.documented import Documented
 from routing.types import Quality
 
 AgentStatus = Literal["completed", "requires_human_input", "error"]
@@ -16,12 +17,6 @@ THREAD_ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
 CHECKPOINT_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 MAX_INSTRUCTION = 1 << 20
 """Characters."""
-
-
-class Documented(BaseModel):
-    """Shows the docstrings of its fields in the OpenAPI description."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class _Body(Documented):
@@ -79,11 +74,18 @@ class ResumeRequest(_Body):
     tool_call_id: Annotated[str, Field(min_length=1, max_length=64)]
     """The question, as named in `human_input_request`."""
     human_response: Annotated[str, Field(max_length=MAX_INSTRUCTION)]
-    """For a question any text; for an approval `yes` or `no`, or a no in other words."""
+    """For a question any text that is not blank; for an approval `yes` or `no`, or a no in other words."""
     stream: bool = False
     """Answer with Server-Sent Events."""
     background: bool = False
     """Answer 202 at once; the run goes on by itself."""
+
+    @field_validator("human_response")
+    @classmethod
+    def _said(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("is blank; the question stays open: answer it, or withdraw it with cancel")
+        return text
 
 
 class HumanInputRequest(Documented):
@@ -160,6 +162,8 @@ class CodeAgentResponse(Documented):
     """`provider/model` of the last call."""
     error_details: str | None = None
     """One sentence, for `agent_status: error`."""
+    error_code: str | None = None
+    """For programs, beside `error_details`; `cancelled`: a person stopped the run or its question."""
     thread_id: str
     """Go on with it by naming it in the next instruction."""
     run_id: str

@@ -55,11 +55,3 @@ class InternalFault(RunEnded):
 
     def __init__(self) -> None:
         super().__init__("The service failed at this run; its log says why, and the thread can be continued.")
-
-
-class InvalidRequest(Exception):
-    """The request does not fit the thread or the configuration; `param` names the field."""
-
-    def __init__(self, param: str, message: str, code: str = "invalid_request") -> None:
-        super().__init__(message)
-        self.param, self.code = param, code

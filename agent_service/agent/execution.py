@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
@@ -29,7 +28,7 @@ from agent_service.agent.errors import AnswerTruncated, RunCancelled, RunEnded
 from agent_service.agent.files_changed import file_changed
 from agent_service.agent.graph import AgentGraph
 from agent_service.agent.messages import dangling_calls
-from agent_service.agent.outcome import Outcome
+from agent_service.agent.outcome import Outcome, request_params
 from agent_service.agent.state import AgentContext, Turn
 from checkpoints.journal import Change
 from checkpoints.leases import FENCE
@@ -148,16 +147,18 @@ def outcome(run: Run, reached: Reached, still_open: Sequence[Question], changes:
     requests = [human_input_request(q) for q in waiting.values()] if ended is None else []
     spent = state.get("spent") or {}
     models = spent.get("models", [])
+    code = getattr(ended, "code", "provider_error") if ended else None
     response = CodeAgentResponse(
         generated_code=None if changes or waiting else answer.code,
         explanation=answer.prose or None,
         agent_status="error" if ended else "requires_human_input" if requests else "completed",
         human_input_request=requests[0] if requests else None,
         pending_requests=requests,
-        request_params=orjson.loads(run.request),
+        request_params=request_params(run),
         model_used=models[-1] if models else None,
         models_used=models,
         error_details=str(ended) if ended else None,
+        error_code=code,
         thread_id=run.thread_id,
         run_id=run.run_id,
         files_changed=[file_changed(change) for change in changes],
@@ -168,8 +169,7 @@ def outcome(run: Run, reached: Reached, still_open: Sequence[Question], changes:
         status = "idle" if isinstance(ended, RunCancelled) else "error"
     elif requests:
         status = "requires_human_input"
-    code = getattr(ended, "code", "provider_error") if ended else ""
-    return Outcome(response, status, list(reached.open) if ended is None else [], code)
+    return Outcome(response, status, list(reached.open) if ended is None else [])
 
 
 def human_input_request(question: Question) -> HumanInputRequest:

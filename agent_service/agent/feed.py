@@ -14,8 +14,11 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
+import orjson
+
 from agent_service.events import Failed, Token
 from checkpoints.events import EventLog, StoredEvent
+from checkpoints.rows import is_text
 
 MAX_WAITING = 1_000
 """Events kept for one follower. One who is further behind reads the log again, and misses tokens, which
@@ -95,14 +98,35 @@ class Subscription:
                     last = stored.seq
                     yield stored
 
-    async def _replay(self, after: int) -> AsyncIterator[StoredEvent]:
+    async def _replay(self, after: int) -> AsyncIterator[StoredEvent | Failed]:
         while page := await self._log.after(self._thread_id, after, PAGE):
             for event in page:
-                yield event
+                yield event if _is_sound(event) else _damaged(event)
             after = page[-1].seq
 
 
-def _expired(first: StoredEvent) -> Failed:
+def _is_sound(event: StoredEvent) -> bool:
+    """Whether it is what was stored, as far as a client would stumble over it."""
+    data: object = event.data
+    try:
+        found = orjson.loads(data) if isinstance(data, bytes) else None
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(found, dict) and found.get("kind") == event.kind
+
+
+def _damaged(event: StoredEvent) -> Failed:
+    return Failed(
+        seq=event.seq,
+        thread_id=event.thread_id,
+        run_id=event.run_id if is_text(event.run_id) else "",
+        message="This event was damaged in the database and cannot be told; the thread itself tells how it "
+        "stands.",
+        code="state_damaged",
+    )
+
+
+def _expired(first: StoredEvent | Failed) -> Failed:
     return Failed(
         seq=first.seq - 1,
         thread_id=first.thread_id,

@@ -8,6 +8,7 @@ import orjson
 
 from agent_service import events
 from agent_service.agent.contract import CodeAgentResponse
+from agent_service.agent.outcome import read_response
 from checkpoints.events import NewEvent
 
 
@@ -17,7 +18,7 @@ def forked_response(
     """The response of a new fork.
 
     `stored` is the source's latest response if the fork stands as the source does, else None; `open_ids` the
-    tool call ids of the questions that are open in the fork.
+    tool call ids of the questions that are open in the fork. Raises StateDamaged.
     """
     if stored is None:
         response = CodeAgentResponse(
@@ -28,7 +29,7 @@ def forked_response(
             run_id=run_id,
         )
     else:
-        earlier = CodeAgentResponse.model_validate_json(stored)
+        earlier = read_response(source_id, stored)
         pending = [request for request in earlier.pending_requests if request.tool_call_id in open_ids]
         response = earlier.model_copy(
             update={

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import orjson
 
@@ -14,6 +14,7 @@ from agent_service.agent.files_changed import file_changed
 from checkpoints.events import NewEvent
 from checkpoints.journal import Change
 from checkpoints.questions import Question
+from checkpoints.rows import understanding
 from checkpoints.runs import Run
 from checkpoints.threads import ThreadStatus
 
@@ -27,8 +28,6 @@ class Outcome:
     """How the thread stands now."""
     questions: list[Question]
     """Those that were opened by this run."""
-    error_code: str = ""
-    """For programs, where the response has `error_details`."""
     told: Sequence[events.AgentEvent] = ()
     """What is told of the end of the run besides what follows from the response."""
 
@@ -51,12 +50,28 @@ def failed(run: Run, reason: str, code: str, changes: Sequence[Change]) -> Outco
     response = CodeAgentResponse(
         agent_status="error",
         error_details=reason,
-        request_params=orjson.loads(run.request),
+        error_code=code,
+        request_params=request_params(run),
         thread_id=run.thread_id,
         run_id=run.run_id,
         files_changed=[file_changed(change) for change in changes],
     )
-    return Outcome(response, "error", [], code)
+    return Outcome(response, "error", [])
+
+
+def request_params(run: Run) -> dict[str, Any]:
+    """The request that the response echoes; empty if what is stored of it is damaged: a run must end."""
+    try:
+        found = orjson.loads(run.request)
+    except orjson.JSONDecodeError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def read_response(thread_id: str, stored: bytes) -> CodeAgentResponse:
+    """The response of a run of the thread, as it was stored. Raises StateDamaged."""
+    with understanding(thread_id, "its latest response"):
+        return CodeAgentResponse.model_validate_json(stored)
 
 
 def _told(run: Run, outcome: Outcome) -> list[NewEvent]:
@@ -70,7 +85,7 @@ def _told(run: Run, outcome: Outcome) -> list[NewEvent]:
         if request.tool_call_id in asked
     ]
     if response.error_details:
-        told.append(events.Failed(**ids, message=response.error_details, code=outcome.error_code))
+        told.append(events.Failed(**ids, message=response.error_details, code=response.error_code or ""))
     told += outcome.told
     told.append(events.RunFinished(**ids, response=response.model_dump(mode="json")))
     return [events.new_event(each) for each in told]

@@ -10,7 +10,8 @@ class Retention:
     """The rules that a service keeps by itself."""
 
     keep_checkpoints: int | None = None
-    """So many of the newest checkpoints of a thread stay when a run ends and nothing waits; None = all."""
+    """So many of the newest checkpoints of a thread stay, soon after a run ends and nothing waits: its
+    response does not wait for the older ones to go. None = all."""
     keep_events_days: int | None = 30
     """Events older than so many days go; None = none does."""
 

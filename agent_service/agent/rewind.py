@@ -80,7 +80,7 @@ class Rewinder:
         changes = await self._stores.journal.changes(run.thread_id, turn_id=run.turn_id)
         response = await asyncio.to_thread(_response, run, wanted, files, notes, changes, ended)
         if ended is not None:
-            return Outcome(response, "error", [], getattr(ended, "code", "checkpoint_not_found"))
+            return Outcome(response, "error", [])
         told = events.ThreadRewound(
             thread_id=run.thread_id,
             run_id=run.run_id,
@@ -190,6 +190,7 @@ def _response(
         explanation=None if ended else _in_words(wanted.checkpoint_id, files, notes),
         agent_status="error" if ended else "completed",
         error_details=str(ended) if ended else None,
+        error_code=getattr(ended, "code", "checkpoint_not_found") if ended else None,
         request_params=orjson.loads(run.request),
         thread_id=run.thread_id,
         run_id=run.run_id,

@@ -42,11 +42,12 @@ from checkpoints.branches import Branches
 from checkpoints.errors import StateDamaged
 from checkpoints.history import History
 from checkpoints.questions import Question
+from checkpoints.rows import understanding
 from checkpoints.runs import Run
 from checkpoints.stores import Stores
 from checkpoints.threads import ThreadRecord
 from routing.errors import RoutingError
-from routing.naming import AUTO
+from routing.types import AUTO
 from tools.errors import ToolError
 from tools.workspace import Workspace
 
@@ -173,11 +174,15 @@ class Runner:
         return await asyncio.to_thread(outcome, run, reached, still_open, changes)
 
     async def _request(self, run: Run) -> CodeAgentRequest | None:
-        """What brought the turn; None if it was given to the thread that this one is a fork of."""
+        """What brought the turn; None if it was given to the thread that this one is a fork of.
+
+        Raises StateDamaged.
+        """
         stored = await self._stores.runs.request(run.thread_id, run.turn_id)
         if stored is None:
             return None
-        return CodeAgentRequest.model_validate_json(stored, extra="ignore")  # of another version, too
+        with understanding(run.thread_id, "the request that brought its instruction"):
+            return CodeAgentRequest.model_validate_json(stored, extra="ignore")  # of another version, too
 
     def _refusals(self, run: Run, questions: list[Question], messages: list[AnyMessage]) -> Refusals:
         """What the human said no to since the instruction."""

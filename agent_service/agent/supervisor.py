@@ -25,6 +25,7 @@ from agent_service.agent.withdrawal import withdraw_questions
 from agent_service.chores import of_one_thread, repeat
 from checkpoints.diagnosis import passes
 from checkpoints.errors import CheckpointError, DatabaseUnusable, LeaseLost, StateDamaged
+from checkpoints.giving_up import give_up
 from checkpoints.journal import Change
 from checkpoints.leases import RENEW_SECONDS, abandoned_threads, release, renew
 from checkpoints.owner import is_of_this_machine
@@ -269,11 +270,18 @@ class RunSupervisor:
         """Go on with runs whose process died, here or elsewhere, from their last checkpoint."""
         if self._draining:
             return
-        for thread in await abandoned_threads(self._stores.database, self._active.keys()):
-            with of_one_thread(thread.thread_id, "taking up runs"):
-                await self._take_up(thread)
+        for thread_id in await abandoned_threads(self._stores.database, self._active.keys()):
+            with of_one_thread(thread_id, "taking up runs"):
+                try:
+                    await self._take_up(thread_id)
+                except StateDamaged as damaged:
+                    await self._give_up(thread_id, damaged)
 
-    async def _take_up(self, thread: ThreadRecord) -> None:
+    async def _take_up(self, thread_id: str) -> None:
+        """Go on with the run if that is this process's to do. Raises StateDamaged."""
+        thread = await self._stores.threads.find(thread_id)
+        if thread is None:
+            return
         if not (thread.cancel_requested or await asyncio.to_thread(self._is_here, thread)):
             return
         if run := await self._stores.runs.take_over(thread.thread_id):
@@ -281,6 +289,13 @@ class RunSupervisor:
             active = self.start(run)
             if thread.cancel_requested:
                 active.stop.set(RunCancelled())
+
+    async def _give_up(self, thread_id: str, damaged: StateDamaged) -> None:
+        """End a run that nobody can go on with: its thread would seem to run for ever."""
+        if run := await give_up(self._stores.database, thread_id):
+            logger.error("run %s cannot be taken up and ends: %s", run.run_id, damaged)
+            stored = await self._failure(run, str(damaged), "state_damaged")
+            await self._stores.runs.settle(run, stored.response, "error", told=stored.told)
 
     def _is_here(self, thread: ThreadRecord) -> bool:
         """Whether this machine shall go on with the thread: its project is here, at the same path.

@@ -101,7 +101,7 @@ class Timeline:
             new,
             request.checkpoint_id,
             instruction,
-            lambda run_id, question: question_closed(thread_id, run_id, question, "cancelled", principal),
+            lambda run_id, call_id: question_closed(thread_id, run_id, call_id, "cancelled", principal),
         )
         return run if isinstance(run, Finished) else self._supervisor.start(run)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import orjson
-from pydantic import ValidationError
 
-from agent_service.agent.contract import CodeAgentResponse
+from agent_service.agent.outcome import read_response
 from agent_service.events import QuestionClosed, new_event
-from checkpoints.errors import StateDamaged
 from checkpoints.events import NewEvent
-from checkpoints.questions import Question, QuestionStore
+from checkpoints.questions import QuestionStore
 
 _EXPLANATIONS = {
     "cancelled": "The question was cancelled by the user.",
@@ -23,10 +21,10 @@ _EXPLANATIONS = {
 
 
 def question_closed(
-    thread_id: str, run_id: str, question: Question, status: Literal["cancelled", "expired"], by: str
+    thread_id: str, run_id: str, tool_call_id: str, status: Literal["cancelled", "expired"], by: str
 ) -> NewEvent:
     """What is told of a question that was withdrawn."""
-    ids = {"thread_id": thread_id, "run_id": run_id, "tool_call_id": question.tool_call_id}
+    ids = {"thread_id": thread_id, "run_id": run_id, "tool_call_id": tool_call_id}
     return new_event(QuestionClosed(**ids, status=status, by=by))
 
 
@@ -39,21 +37,19 @@ async def withdraw_questions(
     """
 
     def rewrite(stored: bytes) -> bytes:
-        try:
-            response = CodeAgentResponse.model_validate_json(stored)
-        except ValidationError as error:
-            raise StateDamaged(thread_id, "its latest response cannot be read") from error
+        response = read_response(thread_id, stored)
         withdrawn = response.model_copy(
             update={
                 "agent_status": "error",
                 "error_details": _EXPLANATIONS[status],
+                "error_code": status,
                 "human_input_request": None,
                 "pending_requests": [],
             }
         )
         return orjson.dumps(withdrawn.model_dump(mode="json"))
 
-    def tell(run_id: str, question: Question) -> NewEvent:
-        return question_closed(thread_id, run_id, question, status, principal)
+    def tell(run_id: str, tool_call_id: str) -> NewEvent:
+        return question_closed(thread_id, run_id, tool_call_id, status, principal)
 
     return await store.withdraw(principal, thread_id, by=principal, status=status, rewrite=rewrite, tell=tell)

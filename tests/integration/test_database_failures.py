@@ -60,6 +60,10 @@ def test_a_locked_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with locked(state_file(service)):
             assert_unavailable(service.invoke("two"), "locked by another program")
             assert service.thread(first.json()["thread_id"])["status"] == "idle"  # reading goes on
+            health = service.client.get("/health").json()
+            assert health["status"] == "degraded"
+            assert "locked by another program" in health["problems"][0]
+        assert service.client.get("/health").json()["status"] == "ok", "it is seen that it takes writes again"
         assert service.invoke("two").json()["explanation"] == "Two."
 
 

@@ -147,6 +147,17 @@ def test_late_stale_and_made_up_answers_change_nothing(tmp_path: Path) -> None:
         assert len(upstream.requests) == 2
 
 
+def test_a_blank_answer_is_none(tmp_path: Path) -> None:
+    with ScriptedUpstream([calls(ASK), "done"]) as upstream, RunningService(tmp_path, upstream) as service:
+        service.invoke(thread_id="thread-01")
+        for blank in ("", "  \n"):
+            refused = service.resume("thread-01", "ask_1", blank)
+            assert refused.status_code == 422
+            assert refused.json()["error"]["param"] == "human_response"
+            assert "blank" in refused.json()["error"]["message"]
+        assert service.resume("thread-01", "ask_1", "Orion").json()["agent_status"] == "completed"
+
+
 def test_a_waiting_thread_takes_no_instruction(tmp_path: Path) -> None:
     with ScriptedUpstream([calls(ASK), "ok"]) as upstream, RunningService(tmp_path, upstream) as service:
         service.invoke(thread_id="thread-01")
@@ -163,6 +174,7 @@ def test_a_cancelled_question_leaves_a_sound_thread(tmp_path: Path) -> None:
         assert cancelled.status_code == 200
         assert cancelled.json()["status"] == "idle"
         assert cancelled.json()["human_input_request"] is None
+        assert cancelled.json()["last_response"]["error_code"] == "cancelled"
         late = service.resume("thread-01", "ask_1", "Orion")
         assert (late.status_code, late.json()["error"]["code"]) == (409, "not_waiting")
         assert service.invoke("go on", thread_id="thread-01").json()["agent_status"] == "completed"

@@ -233,11 +233,13 @@ def test_a_running_thread_is_cancelled_at_once(tmp_path: Path) -> None:
             cancelled = service.client.post("/v1/agents/threads/thread-01/cancel", json={})
             assert cancelled.json()["status"] == "idle"
             ended = running.result().json()
-        assert (ended["agent_status"], ended["error_details"]) == (
+        assert (ended["agent_status"], ended["error_details"], ended["error_code"]) == (
             "error",
             "The run was cancelled by the user.",
+            "cancelled",
         )
-        assert service.invoke("again", thread_id="thread-01").json()["agent_status"] == "completed"
+        again = service.invoke("again", thread_id="thread-01").json()
+        assert (again["agent_status"], again["error_code"]) == ("completed", None)
         idle = service.client.post("/v1/agents/threads/thread-01/cancel", json={})
         assert (idle.status_code, idle.json()["status"]) == (200, "idle")
 

@@ -52,8 +52,8 @@ class Past:
         return await self.branches.fork(new_run("f", "fork", **fields), "t", name, shown, begun)
 
 
-def told(run_id: str, question: Question) -> NewEvent:
-    return NewEvent(run_id, "closed", question.tool_call_id.encode())
+def told(run_id: str, tool_call_id: str) -> NewEvent:
+    return NewEvent(run_id, "closed", tool_call_id.encode())
 
 
 def begun(response: bytes) -> list[NewEvent]:

@@ -41,6 +41,7 @@ def test_who_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
         readers = Readers()
         monkeypatch.setattr(Readers, "PATIENCE", 0.01)
         with readers.another():
-            await readers.gone()
+            async with asyncio.timeout(5):
+                await readers.gone()
 
     asyncio.run(scenario())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import func, select, update
 
-from checkpoints.errors import KeyReused, QuestionOpen, ThreadBusy
+from checkpoints.errors import KeyReused, QuestionOpen, ThreadBusy, ThreadDeleted
 from checkpoints.idempotency import REMEMBERED_SECONDS, Finished, IdempotencyKey
 from checkpoints.runs import Answer, Run
 from checkpoints.stores import Stores
@@ -85,6 +85,27 @@ def test_the_key_comes_before_the_same_answer(place: Place) -> None:
         with pytest.raises(KeyReused):
             other = IdempotencyKey("resume", "k", "other")
             await stores.runs.answer(new_run("r3", key=other), Answer("call_1", "x", "p"))
+
+    with_stores(place, scenario)
+
+
+def test_a_key_outlives_its_thread(place: Place) -> None:
+    async def scenario(stores: Stores) -> None:
+        run = await begin_with(stores, KEY)
+        await stores.runs.settle(run, b"done", "idle")
+        await stores.threads.forget("p", "t")
+        for attempt in (stores.runs.replay("p", KEY), try_begin(stores, new_run("r2", key=KEY))):
+            with pytest.raises(ThreadDeleted, match="its thread was deleted"):
+                await attempt
+        with pytest.raises(KeyReused):
+            await stores.runs.replay("p", IdempotencyKey("invoke", "k", "other"))
+        assert await stores.threads.list("p") == [], "nothing was begun"
+        async with stores.database.read() as connection:
+            [kept] = (await connection.execute(select(idempotency))).all()
+        assert kept[:5] == ("p", "invoke", "k", "hash", "r1")
+        earlier = update(idempotency).values(created_at=idempotency.c.created_at - REMEMBERED_SECONDS - 1)
+        await stores.database.write(lambda connection: connection.execute(earlier))
+        await begin_with(stores, KEY, "r2")
 
     with_stores(place, scenario)
 

@@ -41,7 +41,7 @@ async def change(stores: Stores, **values: Any) -> None:
 
 
 async def abandoned(stores: Stores, *performed: str) -> list[str]:
-    return [thread.thread_id for thread in await leases.abandoned_threads(stores.database, performed)]
+    return await leases.abandoned_threads(stores.database, performed)
 
 
 async def renew(stores: Stores, *runs: Run) -> dict[str, Held]:
