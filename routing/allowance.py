@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
+from routing.spans import LONGEST, seconds_in
+
 Heard = Callable[[str, float, float], None]
 """Told of a model the share of its allowance that is left (0..1), and the seconds until it is whole again."""
 
@@ -18,11 +20,7 @@ _NAME = re.compile(
     rb"(?:x-)?ratelimit-(limit|remaining|reset)(?:-(.{1,40}))?"
     rb"|anthropic-ratelimit-(.{1,40})-(limit|remaining|reset)"
 )
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s|d)")
-_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,9})?")
-_LONGEST = 31 * 86_400.0
-"""Seconds; what is further away is no reset that we understood."""
 
 
 def allowance_left(headers: Iterable[tuple[bytes, bytes]], now: float) -> tuple[float, float] | None:
@@ -54,11 +52,12 @@ def _seconds(reset: str, now: float) -> float | None:
     if _NUMBER.fullmatch(reset):
         value = float(reset)
         seconds = value / 1000 - now if value > 1e12 else value - now if value > 1e9 else value
-    elif reset and not _PART.sub("", reset):
-        seconds = sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(reset))
+    elif (span := seconds_in(reset)) is not None:
+        seconds = span
     else:
         try:
             seconds = datetime.fromisoformat(reset).timestamp() - now
         except (ValueError, OverflowError, OSError):
             return None
-    return seconds if 0 < seconds <= _LONGEST else None
+    # What is further away is no reset that we understood.
+    return seconds if 0 < seconds <= LONGEST else None

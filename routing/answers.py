@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from routing.errors import ContentRefused, ProviderUnavailable
+from routing.redaction import shows
 from routing.types import ChatChunk
 
 _FURTHER_CONTENT = ("tool_calls", "refusal", "function_call", "audio")
 """Fields of a message or delta that make it an answer, too."""
 _WORDS = (str, list, type(None))
+_OPENAI_FIELDS = frozenset(
+    {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier"}
+)
+"""Of completions and chunks."""
 
 
 def decode(text: bytes) -> ChatChunk | None:
@@ -72,26 +77,73 @@ def _check_words(message: Any) -> None:
         raise ValueError("the function of a tool call is not an object")
 
 
-def without_odd_usage(data: dict[str, Any]) -> dict[str, Any]:
-    """A completion or chunk without its usage if that is no object; else itself."""
-    usage = data.get("usage")
-    if usage is None or isinstance(usage, dict):
-        return data
-    return {name: value for name, value in data.items() if name != "usage"}
+def mended(data: dict[str, Any], part: str) -> dict[str, Any]:
+    """A completion or chunk with what clients rely on in its usual form; itself if it has that already.
+
+    A usage that is no object is left out, no `part` (`message` or `delta`) becomes an empty one, a finish
+    reason and the arguments of a call become text. Raises AttributeError or TypeError for what has no form
+    at all.
+    """
+    for choice in data["choices"]:
+        said, reason = choice.get(part), choice.get("finish_reason")
+        if type(said) is not dict or not (reason is None or type(reason) is str):
+            break
+        if (calls := said.get("tool_calls")) and not all(map(_has_usual_arguments, calls)):
+            break
+    else:
+        usage = data.get("usage")
+        if usage is None or type(usage) is dict:
+            return data
+    rest = {name: value for name, value in data.items() if name != "usage" or isinstance(value, dict)}
+    return {**rest, "choices": [_mended_choice(choice, part) for choice in data["choices"]]}
+
+
+def _has_usual_arguments(call: dict[str, Any]) -> bool:
+    return isinstance((call.get("function") or {}).get("arguments"), str | None)
+
+
+def _mended_choice(choice: dict[str, Any], part: str) -> dict[str, Any]:
+    said, reason = choice.get(part) or {}, choice.get("finish_reason")
+    if calls := said.get("tool_calls"):
+        said = {**said, "tool_calls": [_mended_call(call) for call in calls]}
+    if not isinstance(reason, str | None):
+        reason = ("tool_calls" if calls else "stop") if reason else None
+    return {**choice, part: said, "finish_reason": reason}
+
+
+def _mended_call(call: dict[str, Any]) -> dict[str, Any]:
+    if _has_usual_arguments(call):
+        return call
+    arguments = orjson.dumps(call["function"]["arguments"]).decode()
+    return {**call, "function": {**call["function"], "arguments": arguments}}
+
+
+def without_secrets(data: dict[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
+    """A completion or chunk without those further fields of its provider that show one of these.
+
+    Itself if there are none. What OpenAI's clients know is left as it is: there stand the model's own words.
+    """
+    telling = [
+        name for name in data.keys() - _OPENAI_FIELDS if shows(orjson.dumps(data[name]).decode(), secrets)
+    ]
+    return {name: value for name, value in data.items() if name not in telling} if telling else data
 
 
 def checked(provider: str, data: dict[str, Any]) -> dict[str, Any]:
-    """The completion, if its first choice is an answer; without a usage that is none.
+    """The completion in its usual form, if it is an answer.
 
-    Raises ValueError when it is not what it should be, ProviderUnavailable when there is no answer in it,
-    ContentRefused when a content filter kept it back.
+    Of several choices none may be broken off, and one must say something. Raises ValueError when it is not
+    what it should be, ProviderUnavailable when there is no answer in it, ContentRefused when a content
+    filter kept it back.
     """
     choices = choices_of(data)
     if not choices or not all(isinstance(choice.get("message"), dict) for choice in choices):
         raise ProviderUnavailable(provider, f"{provider} sent an answer without a message")
-    first = choices[0]
-    refuse_bad_ending(provider, first.get("finish_reason") or "stop", said=has_content(first["message"]))
-    return without_odd_usage(data)
+    data = mended(data, "message")
+    reasons = [choice.get("finish_reason") or "stop" for choice in data["choices"]]
+    said = any(has_content(choice["message"]) for choice in choices)
+    refuse_bad_ending(provider, "error" if "error" in reasons else reasons[0], said=said)
+    return {name: value for name, value in data.items() if name != "error"}  # of which it has none
 
 
 def refuse_bad_ending(provider: str, finish_reason: str | None, *, said: bool) -> None:

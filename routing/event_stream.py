@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 
 class EventLines:
     """Cuts pieces of bytes, split anywhere, into the payloads of `data:` lines.
@@ -41,6 +43,8 @@ class EventLines:
     def _payload(self, line: bytes) -> bytes | None:
         if line.startswith(b"data:"):
             return line[5:].strip()
+        if line.startswith(_BYTE_ORDER_MARK):  # which the specification allows at the beginning
+            return self._payload(line[len(_BYTE_ORDER_MARK) :])
         if line.startswith(b"event:"):
             self.event = line[6:].strip().decode("ascii", "replace")
         elif line in (b"", b"\r"):

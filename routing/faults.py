@@ -1,4 +1,4 @@
-"""From what a provider answered to the error that says what can be done about it (DESIGN 3.5)."""
+"""From what a provider answered to the error that says what can be done about it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from routing.errors import (
     RequestRejected,
 )
 from routing.redaction import presentable
+from routing.spans import LONGEST, seconds_at
 
 _KEY_OR_MODEL = frozenset({401, 402, 403, 404, 405, 410})
 _PASSING = frozenset({409, 425, 498})
@@ -73,7 +74,7 @@ _MONEY_WORDS = re.compile(r"(?i)your credit balance is too low")
 """Anthropic's, with status 400."""
 _PLAIN_REFUSALS = frozenset({400, 403, 429})
 """Statuses that some vendors send for a bad key or an empty account."""
-_DELAY_WORDS = re.compile(r"(?i)(?:try again|retry) (?:in|after) (\d+(?:\.\d+)?) ?(ms|milliseconds|s\b|sec)")
+_DELAY_WORDS = re.compile(r"(?i)(?:try again|retry) (?:in|after) (?=\d)")
 
 
 def from_status(
@@ -120,7 +121,15 @@ def from_error_object(provider: str, error: Any, secrets: Iterable[str] = ()) ->
 
 
 def retry_after(headers: Mapping[str, str], message: str = "") -> float | None:
-    """Seconds to wait, from `retry-after-ms`, `Retry-After` (seconds or HTTP date) or the message's words."""
+    """Seconds to wait, from `retry-after-ms`, `Retry-After` (seconds or HTTP date) or the message's words.
+
+    At most `spans.LONGEST`.
+    """
+    seconds = _told_delay(headers, message)
+    return None if seconds is None else min(seconds, LONGEST)
+
+
+def _told_delay(headers: Mapping[str, str], message: str) -> float | None:
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return milliseconds / 1000
     text = headers.get("retry-after")
@@ -131,13 +140,12 @@ def retry_after(headers: Mapping[str, str], message: str = "") -> float | None:
             return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
         except (ValueError, TypeError, OverflowError):
             pass
-    if match := _DELAY_WORDS.search(message):
-        return float(match[1]) / (1000 if match[2].startswith("m") else 1)
-    return None
+    words = _DELAY_WORDS.search(message)
+    return seconds_at(message, words.end()) if words else None
 
 
 def _number(text: str | None) -> float | None:
-    return float(text) if text and re.fullmatch(r"\s*\d{1,9}(?:\.\d{1,9})?\s*", text) else None
+    return float(text) if text and re.fullmatch(r"\s*\d{1,99}(?:\.\d{1,9})?\s*", text) else None
 
 
 def _about_the_account(status: int, message: str, code: str) -> int | None:

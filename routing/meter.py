@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from random import getrandbits
 from typing import Any, cast
 
@@ -28,7 +29,7 @@ from routing.errors import (
 from routing.needs import BYTES_PER_TOKEN, MOST_BYTES_PER_TOKEN, Needs
 from routing.providers.base import Provider
 from routing.types import ChatChunk, Payer, Usage
-from routing.usage import BudgetExceeded, Budgets, CallOutcome, ModelCall, Prices, Tokens, UsageSink
+from routing.usage import UNASKED, BudgetExceeded, Budgets, CallOutcome, ModelCall, Prices, Tokens, UsageSink
 
 UNNAMED_ANSWER = 4096
 """Tokens reserved for an answer where neither the request nor the model's card names a limit."""
@@ -36,7 +37,7 @@ TEMPLATE_TOKENS = 16
 """Tokens that a model's chat template may add to the words of a prompt."""
 STRETCH = 1024
 """Tokens by which a stream's reservation grows when it is written full."""
-_TEXTS = ("content", "reasoning_content", "reasoning")
+_TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 """Where messages and deltas have their words."""
 SPARE_SECONDS = 30.0
 """How much longer than its call a reservation lasts, so that it ends even when its process died."""
@@ -99,19 +100,18 @@ class MeteredCall:
 
     @property
     def tokens(self) -> Tokens:
-        """What was counted so far: by the provider if it told, else estimated."""
+        """What was counted so far: by the provider as far as it told, else estimated."""
         return self._tally.tokens()
 
     @property
     def usage(self) -> Usage:
         """The same, with all that the provider told."""
-        return cast(Usage, self._tally.usage) if self._tally.usage else self.tokens.as_usage()
+        return cast(Usage, {**(self._tally.usage or {}), **self.tokens.as_usage()})
 
     @property
     def told_tokens(self) -> int | None:
         """The tokens of its answer; None unless the provider told them."""
-        tokens = self._tally.usage and self._tally.usage.get("completion_tokens")
-        return tokens if type(tokens) is int else None
+        return self._tally.told.completion or None if self._tally.is_up_to_date else None
 
     async def complete(self, card: ModelCard, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
         """The provider's whole answer; see `Provider.complete`. Raises ProviderTimeout at the deadline."""
@@ -211,7 +211,7 @@ class MeteredCall:
             account=self._provider.spec.account,
             model=self._candidate.card.id,
             tokens=tokens,
-            estimated=not free and tally.usage is None,
+            estimated=not free and not tally.is_told,
             cost_usd=self._prices.cost(tokens),
             charged_usd=self._prices.assumed.cost(tokens) or 0.0,
             seconds=self._meter.clock() - tally.start,
@@ -225,7 +225,7 @@ class _Tally:
 
     def __init__(self, prompt: int, clock: Callable[[], float]) -> None:
         self._prompt, self._clock = prompt, clock
-        self._bytes = 0
+        self._bytes = self._bytes_told = 0
         self.start = clock()
         self.asked = False
         self.ttft: float | None = None
@@ -253,18 +253,39 @@ class _Tally:
 
     def add(self, data: Mapping[str, Any], part: str) -> None:
         """Take note of an answer, or of a piece of it; `part` is where its choices have their words."""
-        if (usage := data.get("usage")) and isinstance(usage, Mapping):
-            self.usage = usage
         before = self._bytes
         for choice in data.get("choices") or ():
             if said := choice.get(part):
                 self._bytes += _size(said)
         if not before and self._bytes and part == "delta":
             self.ttft = self._clock() - self.start
+        if (usage := data.get("usage")) and isinstance(usage, Mapping):
+            self.usage, self._bytes_told = usage, self._bytes
+
+    @property
+    def told(self) -> Tokens:
+        """The counts that the provider told; 0 stands for those that it did not."""
+        return Tokens.of(self.usage) if self.usage else Tokens()
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether nothing was said after the provider told its counts: some do so at the beginning."""
+        return self.usage is not None and self._bytes_told == self._bytes
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the counts are the provider's: any prompt has tokens, and so has an answer with words."""
+        told = self.told
+        counts = bool(told.prompt and (told.completion or not self._bytes))
+        return self.usage is UNASKED or (self.is_up_to_date and counts)
 
     def tokens(self) -> Tokens:
-        """The counts: the provider's if it told any, else estimated."""
-        return Tokens.of(self.usage) if self.usage else Tokens(self._prompt, self.written)
+        """The counts: the provider's, with estimates for those that it did not tell or that are outdated."""
+        told = self.told
+        if self.is_told:
+            return told
+        written = 0 if told.completion and self.is_up_to_date else self.written
+        return replace(told, prompt=told.prompt or self._prompt, completion=max(told.completion, written))
 
 
 def _size(said: Mapping[str, Any]) -> int:

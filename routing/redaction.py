@@ -35,6 +35,11 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     return _KEY_SHAPES.sub(MASK, text)
 
 
+def shows(text: str, secrets: Iterable[str]) -> bool:
+    """Whether one of `secrets` stands in the text."""
+    return any(len(secret) >= _SHORTEST_SECRET and secret in text for secret in secrets)
+
+
 def presentable(text: str, secrets: Iterable[str] = ()) -> str:
     """One redacted line of at most `MAX_MESSAGE` characters, without control characters.
 

@@ -23,7 +23,7 @@ class ChatStream(StreamingResponse):
     """The stream as a response. It is closed however that ends, also when not a byte of it can be sent."""
 
     def __init__(self, routed: RoutedStream, headers: Mapping[str, str], *, wants_usage: bool) -> None:
-        """Without `wants_usage` chunks that hold nothing else are left out."""
+        """Without `wants_usage` no chunk is passed on that holds nothing but usage, with it only the last."""
         super().__init__(
             _events(routed, wants_usage=wants_usage),
             media_type="text/event-stream",
@@ -43,14 +43,17 @@ class ChatStream(StreamingResponse):
 async def _events(routed: RoutedStream, *, wants_usage: bool) -> AsyncIterator[bytes]:
     """The provider's chunks as they came; an error event instead of `[DONE]` when they break off."""
     ready = b""  # what came together is passed on together: to write is what costs most
+    usage_told = b""  # asked for upstream in any case; some tell it early, too, but the last is what counts
     try:
         async for chunk in routed:
-            if wants_usage or chunk.data.get("choices"):  # usage is asked for upstream in any case
+            if chunk.data.get("choices"):
                 ready += b"data: " + chunk.raw + b"\n\n"
+            elif wants_usage and chunk.data.get("usage"):
+                usage_told = b"data: " + chunk.raw + b"\n\n"
             if ready and not chunk.more:
                 yield ready
                 ready = b""
-        yield ready + b"data: [DONE]\n\n"
+        yield ready + usage_told + b"data: [DONE]\n\n"
     except (RoutingError, SQLAlchemyError, DatabaseUnusable) as error:  # the latter from the budgets
         usage = error.usage if isinstance(error, StreamCut | BudgetExceeded) else None
         told = {"error": error_object(error), "usage": usage}

@@ -124,6 +124,7 @@ class AnthropicReader:
         self.thinking = self.ended = False
         self._writer = ChunkWriter(card.id)
         self._usage: dict[str, Any] = {}
+        self._told = False
         self._inputs: dict[int, str] = {}
 
     def read(self, event: ChatChunk) -> list[ChatChunk] | None:
@@ -134,7 +135,7 @@ class AnthropicReader:
                 self._note_usage(message.get("usage"))
                 return [self._writer.begin(message.get("id"), message.get("model"))]
             case "content_block_start":
-                return list(self._begin(data["index"], data["content_block"]))
+                return [*self._usage_so_far(), *self._begin(data["index"], data["content_block"])]
             case "content_block_delta":
                 return list(self._go_on(data["index"], data["delta"]))
             case "content_block_stop":
@@ -147,6 +148,12 @@ class AnthropicReader:
                 self.ended = True
                 return []
         return None
+
+    def _usage_so_far(self) -> Iterable[ChatChunk]:
+        """What the prompt took, once the answer begins: if that breaks off, nothing more is told."""
+        if self._usage and not self._told:
+            self._told = True
+            yield self._writer.usage(_usage(self._usage))
 
     def _begin(self, index: int, block: Mapping[str, Any]) -> Iterator[ChatChunk]:
         self.thinking = block["type"] in ("thinking", "redacted_thinking")

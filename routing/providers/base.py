@@ -26,7 +26,8 @@ class Provider(Protocol):
     def stream(self, card: ModelCard, body: Mapping[str, Any], deadline: float) -> AsyncIterator[ChatChunk]:
         """The chunks of a streamed answer, up to and without `[DONE]`; asks for usage.
 
-        The first comes with the first sign of life: words, thoughts, or that the model thinks.
+        The first comes with the first sign of life: words, thoughts, or that the model thinks. Of several
+        usages the last holds; those before it are for an answer that breaks off.
         Raises ProviderError as soon as something is wrong, also in the middle (a stream that ends
         without a finish reason is wrong). Closing the iterator closes the connection.
         """

@@ -127,8 +127,12 @@ class ChunkWriter:
         """Why the answer ends, and what it took."""
         yield self._chunk({}, finish)
         if usage:
-            data = {**self._frame, "choices": [], "usage": usage}
-            yield ChatChunk(orjson.dumps(data), data)
+            yield self.usage(usage)
+
+    def usage(self, usage: dict[str, Any]) -> ChatChunk:
+        """What it took, or takes so far."""
+        data = {**self._frame, "choices": [], "usage": usage}
+        return ChatChunk(orjson.dumps(data), data)
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> ChatChunk:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}

@@ -23,6 +23,7 @@ from routing.providers.base import Provider
 from routing.providers.steps import FIRST_LOOK_ARGUMENTS, WRITE, read_task
 from routing.providers.transcript import FINISH, plain_messages
 from routing.types import ChatChunk
+from routing.usage import UNASKED
 
 _FOR_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
 _TAKEN = frozenset({*_FOR_TOOLS, "messages", "max_tokens", "max_completion_tokens", "stream_options"})
@@ -194,5 +195,5 @@ def _answer(card: ModelCard, message: dict[str, Any], finish: str) -> dict[str, 
         "created": int(time.time()),
         "model": card.id,
         "choices": [{"index": 0, "message": message, "finish_reason": finish}],
-        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        "usage": UNASKED,
     }

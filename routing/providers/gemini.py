@@ -133,6 +133,7 @@ class GeminiReader:
         if not self._begun:
             self._begun = True
             chunks.append(self._writer.begin(data.get("responseId"), data.get("modelVersion")))
+            chunks += [self._writer.usage(self._usage)] if self._usage else []  # it may break off
         self.thinking = any(part.get("thought") for part in parts)
         for part in parts:
             chunks += self._part(part)

@@ -21,6 +21,7 @@ from routing.answers import (
     decode,
     refuse_bad_ending,
     wanted_choices,
+    without_secrets,
 )
 from routing.config import ModelCard, ProviderSpec
 from routing.errors import ProviderError, ProviderUnavailable, RequestRejected
@@ -95,7 +96,7 @@ class HttpProvider:
                         yield chunk
                     return
                 reader = self._wire.reader(name, card)
-                answer = telling.Telling(reader, wanted_choices(body), self._error_in)
+                answer = telling.Telling(reader, wanted_choices(body), self._error_in, self._secrets)
                 async with contextlib.aclosing(pieces(response, patience)) as arriving:
                     try:
                         async for piece in arriving:
@@ -200,7 +201,7 @@ class HttpProvider:
             completion = self._wire.answer(name, card, data)
         except MALFORMED as error:
             raise ValueError(f"its answer has not the form it should have ({error})") from None
-        return checked(name, completion)
+        return without_secrets(checked(name, completion), self._secrets)
 
     async def _whole_data(self, response: httpx.Response, patience: Patience) -> dict[str, Any]:
         """The object that the body holds."""

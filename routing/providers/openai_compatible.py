@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from routing.answers import without_odd_usage
+from routing.answers import mended
 from routing.config import ModelCard, ProviderSpec
 from routing.providers.credentials import Credentials
 from routing.providers.thinking import openai_effort
@@ -71,13 +71,27 @@ class OpenAIChat:
 
 
 class OpenAIReader:
-    """Implements `EventReader`. Chunks pass in the provider's own bytes, unless their usage is none."""
+    """Implements `EventReader`. Chunks pass in the provider's own bytes, unless clients would stumble."""
 
     thinking = ended = False
 
-    def read(self, event: ChatChunk) -> Sequence[ChatChunk]:
-        data = without_odd_usage(event.data)
+    def read(self, event: ChatChunk) -> Sequence[ChatChunk] | None:
+        if event.data.get("choices") is None:
+            return _usage_alone(event.data)
+        data = mended(event.data, "delta")
         return (event if data is event.data else ChatChunk(orjson.dumps(data), data),)
+
+
+def _usage_alone(data: dict[str, Any]) -> Sequence[ChatChunk] | None:
+    """The usage of what is no chunk, as one; None if it has none and is no part of the answer at all."""
+    usage = data.get("usage")
+    if not usage or not isinstance(usage, dict):
+        return None
+    frame: dict[str, Any] = {
+        name: data[name] for name in ("id", "object", "created", "model") if name in data
+    }
+    told = {**frame, "choices": [], "usage": usage}
+    return (ChatChunk(orjson.dumps(told), told),)
 
 
 def _card(entry: Any) -> ModelCard | None:

@@ -1,8 +1,8 @@
 """A conversation read as the steps of a task: which calls were made since the last instruction, and how
 they ended. From that, and nothing else, follows what a weak model is offered next.
 
-The three tool names below exist under these names in every version of the agent (DESIGN, tools the model
-sees); requests with other tools simply have no such guards.
+The three tool names below exist under these names in every version of the agent; requests with other tools
+simply have no such guards.
 """
 
 from __future__ import annotations

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from routing.answers import choices_of, decode, has_content
+import orjson
+
+from routing.answers import choices_of, decode, has_content, without_secrets
 from routing.errors import ProviderError
 from routing.event_stream import EventLines
+from routing.providers.gaps import Gaps
 from routing.providers.wire_format import MALFORMED, EventReader
 from routing.transport import Patience
 from routing.types import ChatChunk
@@ -19,6 +22,7 @@ THINKING_SECONDS = 120.0
 """Longest wait after a model said that it thinks, of which some show nothing until they are done."""
 TAIL_SECONDS = 5.0
 """Longest wait for the usage once the answer itself is finished."""
+_END = b"[DONE]"
 
 
 class ErrorIn(Protocol):
@@ -31,12 +35,18 @@ class ErrorIn(Protocol):
 
 @dataclass(slots=True)
 class Telling:
-    """One streamed answer on its way."""
+    """One streamed answer on its way.
+
+    A line of it that makes no sense does not end it, as long as it calls nothing: a call that may lack a
+    part must not pass for a whole one.
+    """
 
     reader: EventReader
     wanted: int
     """How many choices were asked for."""
     error_in: ErrorIn
+    secrets: tuple[str, ...] = ()
+    """What must not be shown of what the provider adds to the answer."""
     said: bool = False
     """Whether it said or called anything."""
     is_over: bool = False
@@ -46,10 +56,16 @@ class Telling:
     _is_heard: bool = False
     """Whether there was a sign of life in what came last."""
     _lines: EventLines = field(default_factory=EventLines)
+    _gaps: Gaps = field(default_factory=Gaps)
+    _calls: bool = False
+    _signs: tuple[bytes, ...] = ()
     _is_alive: bool = False
     _held: list[ChatChunk] = field(default_factory=list)
     _begun: set[int] = field(default_factory=set)
     _finishes: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._signs = tuple(secret.encode() for secret in self.secrets)
 
     def hear(self, piece: bytes) -> Sequence[ChatChunk]:
         """What there is to pass on when this has come."""
@@ -57,7 +73,7 @@ class Telling:
 
     def hear_rest(self) -> Sequence[ChatChunk]:
         """What there is to pass on when nothing more comes."""
-        return () if self.is_over else self._taken(self._lines.finish())
+        return () if self.is_over else self._taken((*self._lines.finish(), _END))
 
     @property
     def finish(self) -> str | None:
@@ -96,7 +112,10 @@ class Telling:
         chunks: list[ChatChunk] = []
         try:
             for payload in payloads:
-                chunks += self._said_by(payload)
+                said = self._said_by(payload)
+                if self._gaps.lost and (self._calls or self._gaps.lost_call):
+                    raise ValueError("a part of its answer cannot be read, and it calls tools")
+                chunks += said
                 if self.is_over:
                     break
         except (ProviderError, ValueError) as fault:
@@ -108,23 +127,33 @@ class Telling:
     def _said_by(self, payload: bytes) -> Sequence[ChatChunk]:
         """What to pass on of an event: nothing before the first sign of life, with it all that came before.
 
-        Raises ProviderError for a fault that it tells of, and ValueError when it makes no sense.
+        Raises ProviderError for a fault that it tells of.
         """
-        if payload == b"[DONE]":
+        if payload == _END:
             self.is_over = True
+            self._gaps.close()
             return ()
-        if (event := decode(payload)) is None:
+        event = decode(payload)
+        if event is not None:
+            if self._gaps.open:
+                self._gaps.close()
+        elif self.is_told or (event := self._gaps.read(payload, exact=self._calls)) is None:
             return ()
         if error := self.error_in(event.data, is_one=self._lines.event == "error"):
             raise error
         try:
             chunks = self.reader.read(event)
-        except MALFORMED as error:
-            words = f"an event of its answer has not the form it should have ({error})"
-            raise ValueError(words) from None
+            is_alive = chunks is not None and self._note(chunks)
+        except MALFORMED:
+            if not self.is_told:
+                self._gaps.lose(event.raw)
+            return ()
         if chunks is None:
             return ()
-        if self._note(chunks):
+        for sign in self._signs:
+            if sign in event.raw:
+                chunks = [self._without_secrets(chunk) for chunk in chunks]
+        if is_alive:
             self._is_heard = True
             if not self._is_alive:
                 chunks, self._held, self._is_alive = [*self._held, *chunks], [], True
@@ -133,6 +162,10 @@ class Telling:
             chunks = ()
         self.is_over = self.reader.ended
         return chunks
+
+    def _without_secrets(self, chunk: ChatChunk) -> ChatChunk:
+        data = without_secrets(chunk.data, self.secrets)
+        return chunk if data is chunk.data else ChatChunk(orjson.dumps(data), data)
 
     def _note(self, chunks: Sequence[ChatChunk]) -> bool:
         """Take note of what one event says; whether that is a sign of life.
@@ -155,6 +188,9 @@ class Telling:
         if speaks := has_content(delta):
             self.said = True
             self._begun.add(index)
+            if delta.get("tool_calls") or delta.get("function_call"):
+                self._calls = True
         if reason := choice.get("finish_reason"):
             self._finishes[index] = reason
+            self._calls = self._calls or reason == "tool_calls"
         return speaks or bool(reason) or any(value for name, value in delta.items() if name != "role")

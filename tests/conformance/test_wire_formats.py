@@ -169,10 +169,11 @@ def test_a_whole_and_a_streamed_answer_with_its_usage(dialect: Dialect) -> None:
     assert answer["choices"][0]["message"]["content"] == text_of(chunks) == text
     assert answer["choices"][0]["finish_reason"] == "stop"
     assert finish_of(chunks) == ["stop"]
-    usages = [chunk.data["usage"] for chunk in chunks if chunk.data.get("usage")]
-    assert [answer["usage"]] == usages
-    assert usages[0]["prompt_tokens"] == 11 and usages[0]["prompt_tokens_details"]["cached_tokens"] == 4
-    assert usages[0]["completion_tokens"] == 7 and usages[0]["total_tokens"] == 18
+    *early, usage = [chunk.data["usage"] for chunk in chunks if chunk.data.get("usage")]
+    assert answer["usage"] == usage
+    assert all(each["prompt_tokens"] == 11 for each in early)  # what the prompt took may be known before
+    assert usage["prompt_tokens"] == 11 and usage["prompt_tokens_details"]["cached_tokens"] == 4
+    assert usage["completion_tokens"] == 7 and usage["total_tokens"] == 18
 
 
 @each_dialect
@@ -420,6 +421,19 @@ def test_one_bad_line_does_not_end_a_stream(dialect: Dialect) -> None:
     step = exchange.step(insert=b'data: {"type": "x\xff\n\n: comment\n\n' + novel)
     with upstream_for(dialect, step) as upstream:
         assert text_of(run(dialect.spec(upstream), read)) == "whole despite it all"
+
+
+@each_dialect
+def test_a_call_that_may_lack_a_part_is_no_whole_one(dialect: Dialect) -> None:
+    exchange = dialect.answer("I greet.", (GREET, AGAIN), "tool_calls")
+    for bad in (b'data: {"type": "x\xff\n\n', b'data: {"type": "content_block_delta", "choices": 5}\n\n'):
+        if b"choices" in bad and not dialect.is_openai and dialect.protocol != "anthropic-messages":
+            continue  # others see nothing in it that is theirs
+        with (
+            upstream_for(dialect, exchange.step(insert=bad)) as upstream,
+            pytest.raises(ProviderUnavailable, match="cannot be read"),
+        ):
+            streamed(dialect, upstream)
 
 
 @each_dialect

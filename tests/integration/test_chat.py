@@ -25,6 +25,7 @@ from tests.upstream import (
     redirect,
     status,
 )
+from tests.wire_upstream import WireUpstream
 
 HI = {"messages": [{"role": "user", "content": "hi"}]}
 CHAT = "/v1/chat/completions"
@@ -83,6 +84,43 @@ def test_a_stream_passes_on_what_the_provider_sends(tmp_path: Path) -> None:
         ]
         assert "".join(arguments) == '{"a":  1}'
         assert pieces[-1]["usage"]["total_tokens"] == 18
+
+
+def test_usage_comes_once_at_the_end_however_often_it_is_told(tmp_path: Path) -> None:
+    def event(**fields: Any) -> bytes:
+        return b"data: " + json.dumps(fields).encode() + b"\n\n"
+
+    early, late = ({"prompt_tokens": 9, "completion_tokens": n, "total_tokens": 9 + n} for n in (0, 5))
+    told = event(choices=[], usage=early) + event(detail="news")
+    ending = event(choices=[], usage=late) + event(choices=[], novel=1) + b"data: [DONE]\n\n"
+    finish = event(choices=[{"index": 0, "delta": {"content": "!"}, "finish_reason": "stop"}])
+    whole = raw(told, FIRST_CHUNK, finish, ending, content_type=SSE)
+    with ScriptedUpstream([whole, whole]) as upstream, RunningService(tmp_path, upstream) as service:
+        for options in ({}, {"stream_options": {"include_usage": True}}):
+            *chunks, done = _data(service.client.post(CHAT, json={**HI, "stream": True, **options}).text)
+            pieces = [json.loads(each) for each in chunks]
+            assert done == "[DONE]"
+            assert [len(each["choices"]) for each in pieces] == [1, 1, 0][: len(pieces)]
+            assert [each["usage"] for each in pieces if "usage" in each] == ([late] if options else [])
+
+
+def test_a_cut_answer_says_what_the_provider_told_of_its_prompt(tmp_path: Path) -> None:
+    counts = {"input_tokens": 10, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 50}
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"id": "a", "usage": {**counts, "output_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "half of it"}},
+    ]
+    half = raw(*(f"data: {json.dumps(each)}\n\n".encode() for each in events), content_type=SSE)
+    with WireUpstream([half]) as upstream:
+        row = {**provider_row(upstream, protocol="anthropic-messages"), "base_url": upstream.origin}
+        with RunningService(tmp_path, providers={"up1": row}) as service:
+            *chunks, last = _data(service.client.post(CHAT, json={**HI, "stream": True}).text)
+            assert all("usage" not in json.loads(each) for each in chunks)
+            usage = json.loads(last)["usage"]
+            assert (usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"]) == (160, 100)
+            assert usage["completion_tokens"] > 1  # estimated: what was told is older than the words
+            wait_until(lambda: service.client.get("/v1/usage").json()["total"]["prompt_tokens"] == 160)
 
 
 def test_a_stream_that_breaks_off_ends_in_an_error_event(tmp_path: Path) -> None:
@@ -264,6 +302,10 @@ def test_unknown_names_get_the_nearest(tmp_path: Path) -> None:
         model = service.client.post(CHAT, json={**HI, "model": "up1/m2"})
         assert (model.status_code, model.json()["error"]["code"]) == (404, "model_not_found")
         assert "up1/m1" in model.json()["error"]["message"]
+        far = service.client.post(CHAT, json={**HI, "model": "gpt-5"})
+        assert far.status_code == 404 and "There are auto, up1/m1" in far.json()["error"]["message"]
+        gone = service.client.post(CHAT, json={**HI, "model": "github/gpt-4o"})
+        assert gone.status_code == 404 and "GitHub Models was retired" in gone.json()["error"]["message"]
         provider = service.client.post(CHAT, json={**HI, "provider": "up2"})
         assert (provider.status_code, provider.json()["error"]["code"]) == (404, "provider_not_found")
 

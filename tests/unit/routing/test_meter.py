@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +19,15 @@ from routing.needs import Needs
 from routing.pool import ProviderPool
 from routing.router import ModelRouter
 from routing.types import Payer
-from routing.usage import BudgetExceeded, ModelCall, Prices, Tokens
+from routing.usage import UNASKED, BudgetExceeded, ModelCall, Prices, Tokens
 from tests.unit.routing.room import HANG, USAGE, Clock, Cut, Memory, Raw, ask, memory
 
 ALICE = Payer("alice", "thread-01", "r1")
 PRICED = ModelCard(id="m", quality=0.5, input_price=1.0, output_price=10.0, cached_input_price=0.1)
 COST = (10 * 1.0 + 20 * 10.0) / 1e6
 """Of the usage that providers in memory tell."""
+MESSAGES = [{"role": "user", "content": "say it ten times"}]
+PROMPT = Needs.of({"messages": MESSAGES}).prompt_tokens
 
 
 @dataclass
@@ -47,6 +49,11 @@ class Notes:
         if usd > self.most:
             raise BudgetExceeded("The budget is used up.")
         self.held.append((call_id, usd))
+
+    async def refusals(
+        self, payer: Payer, calls: Sequence[tuple[float, ProviderSpec]]
+    ) -> list[BudgetExceeded | None]:
+        return [BudgetExceeded("The budget is used up.") if usd > self.most else None for usd, _ in calls]
 
 
 def metered(provider: Memory, notes: Notes, body: Mapping[str, Any], card: ModelCard = PRICED) -> MeteredCall:
@@ -106,6 +113,65 @@ def test_a_failed_call_is_told_and_costs_nothing(run: Callable[..., Any], error:
         run(memory("acme", error), notes)
     [call] = notes.calls
     assert (call.tokens, call.estimated, call.cost_usd, call.outcome) == (Tokens(), False, 0.0, outcome)
+
+
+def told(usage: Any, text: str = "abc" * 10) -> Raw:
+    """A stream that tells this usage at its end."""
+    said = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]}
+    return Raw((said, {"choices": [], "usage": usage}))
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens", "estimated"),
+    [
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, Tokens(PROMPT, 10), True),
+        ({"prompt_tokens": None, "completion_tokens": None}, Tokens(PROMPT, 10), True),
+        ({"prompt_tokens": "11", "completion_tokens": "7"}, Tokens(PROMPT, 10), True),
+        ({"total_tokens": 18}, Tokens(PROMPT, 10), True),
+        ({"prompt_tokens": 11}, Tokens(11, 10), True),
+        ({"completion_tokens": 7}, Tokens(PROMPT, 7), True),
+        ({"prompt_tokens": 11, "completion_tokens": 0}, Tokens(11, 10), True),
+        ({"prompt_tokens": 11.0, "completion_tokens": 7.0}, Tokens(11, 7), False),
+        ({"input_tokens": 11, "output_tokens": 7}, Tokens(11, 7), False),
+    ],
+)
+def test_counts_that_cannot_be_right_are_estimated(
+    usage: dict[str, Any], tokens: Tokens, estimated: bool
+) -> None:
+    notes = Notes()
+    chunks(memory("acme", told(usage)), notes, messages=MESSAGES)
+    [call] = notes.calls
+    assert (call.tokens, call.estimated) == (tokens, estimated)
+    assert call.charged_usd == pytest.approx((tokens.prompt + 10 * tokens.completion) / 1e6)
+
+
+def test_an_answer_without_words_may_have_no_tokens() -> None:
+    notes = Notes()
+    chunks(memory("acme", told({"prompt_tokens": 11, "completion_tokens": 0}, "")), notes)
+    assert [(call.tokens, call.estimated) for call in notes.calls] == [(Tokens(11, 0), False)]
+
+
+@pytest.mark.parametrize(("early", "completion"), [(0, 10), (1, 10), (99, 99)])
+def test_counts_that_were_told_before_the_words_do_not_stand_for_them(early: int, completion: int) -> None:
+    usage = {"prompt_tokens": 11, "completion_tokens": early, "prompt_tokens_details": {"cached_tokens": 4}}
+    notes, provider = Notes(), memory("acme", Raw(tuple(reversed(told(usage).chunks))))
+
+    async def scenario() -> MeteredCall:
+        call = metered(provider, notes, {"messages": []})
+        until = asyncio.get_running_loop().time() + 5
+        assert len([chunk async for chunk in call.stream(PRICED, {}, until, until)]) == 2
+        return call
+
+    call = asyncio.run(scenario())
+    assert (call.tokens, call.told_tokens) == (Tokens(11, completion, 4), None)
+    assert call.usage == {**usage, "completion_tokens": completion, "total_tokens": 11 + completion}
+    assert [call.estimated for call in notes.calls] == [True]
+
+
+def test_an_answer_that_no_model_was_asked_for_costs_nothing() -> None:
+    notes = Notes()
+    chunks(memory("acme", told(UNASKED)), notes, messages=MESSAGES)
+    assert [(call.tokens, call.estimated, call.charged_usd) for call in notes.calls] == [(Tokens(), False, 0)]
 
 
 def test_a_stream_that_is_cut_costs_what_it_brought() -> None:

@@ -224,6 +224,61 @@ def test_a_usage_that_is_none_is_left_out() -> None:
         assert all("usage" not in chunk.data and b"usage" not in chunk.raw for chunk in chunks)
 
 
+def of_choices(*choices: tuple[Any, Any], **fields: Any) -> Step:
+    """A whole answer of these messages, each with its finish reason, however it is asked for."""
+    told = [{"index": n, "message": m, "finish_reason": reason} for n, (m, reason) in enumerate(choices)]
+    return raw(json.dumps({"choices": told, **fields}).encode())
+
+
+@pytest.mark.parametrize("question", [whole, streamed])
+@pytest.mark.parametrize(
+    "further",
+    [({"content": None}, "error"), ({"content": "half"}, "error"), (None, "stop"), ({"content": 5}, "stop")],
+)
+def test_of_several_whole_choices_none_may_be_broken_off(question: Ask, further: tuple[Any, Any]) -> None:
+    with pytest.raises(ProviderUnavailable):
+        answers(of_choices(({"content": "whole"}, "stop"), further), question)
+
+
+def test_one_of_several_whole_choices_must_say_something() -> None:
+    answer = answers(of_choices(({"content": None}, "stop"), ({"content": "hi"}, "stop")), whole)
+    assert len(answer["choices"]) == 2
+    with pytest.raises(ProviderUnavailable, match="empty"):
+        answers(of_choices(({"content": None}, "stop"), ({"content": ""}, "stop")), whole)
+
+
+def test_a_whole_answer_has_what_clients_rely_on() -> None:
+    called = {"content": None, "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": {"a": 1}}}]}
+    answer = answers(of_choices((called, 5), ({"content": "hi"}, 5), error={}, extra=1), whole)
+    assert [each["finish_reason"] for each in answer["choices"]] == ["tool_calls", "stop"]
+    assert answer["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"] == '{"a":1}'
+    assert "error" not in answer
+    assert answer["extra"] == 1
+
+
+@pytest.mark.parametrize("question", [whole, streamed])
+def test_a_key_that_a_provider_adds_to_its_answer_does_not_come_through(question: Ask) -> None:
+    fields = {"debug": {"sent": f"Bearer {KEY}"}, "timings": {"ms": 1}}
+    for step in (misshapen({"content": f"it is {KEY}"}, **fields), raw_events({"detail": KEY}, **fields)):
+        shown = str(answers(step, question))
+        assert "Bearer" not in shown and "detail" not in shown
+        assert "timings" in shown and f"it is {KEY}" in shown  # the model's own words
+
+
+def raw_events(foreign: dict[str, Any], **fields: Any) -> Step:
+    """A stream with an object in it that is no chunk; the same answer otherwise."""
+    answer = misshapen({"content": f"it is {KEY}"}, **fields)
+
+    async def serve(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        told = await answer.serve(request, body)
+        if body.get("stream"):
+            assert isinstance(told, web.Response) and told.text
+            told.text = f"data: {json.dumps(foreign)}\n\n" + told.text
+        return told
+
+    return Step(serve)
+
+
 def test_a_length_limit_without_text_is_an_answer() -> None:
     assert answers(says("", finish="length"), whole)["choices"][0]["finish_reason"] == "length"
     chunks = answers(says("", finish="length"), streamed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -15,6 +16,8 @@ from routing.providers.openai_compatible import OpenAIReader
 from routing.providers.telling import Telling
 from routing.providers.wire_format import EventReader
 from routing.transport import Patience
+from routing.types import ChatChunk
+from tests.unit.routing.room import USAGE
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None, index: int = 0) -> dict[str, Any]:
@@ -30,6 +33,142 @@ def telling(reader: EventReader, wanted: int = 1) -> Telling:
 
 def event(data: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(data) + b"\n\n"
+
+
+CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "rm", "arguments": '{"path":"/srv'}}
+LAST = {"index": 0, "function": {"arguments": '"}'}}
+LOST = [
+    b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"/\xff"}}]}}]}\n\n',
+    b'data: {"choices":[{"index":0,"delta":{"content":"\xff"}}]}\n\n',
+    b'data: {"choices":[{"index":0,"del\n\n',
+    b'data: {"choices": "nope"}\n\n',
+    b'data: {"choices": [{"delta": {"content": 5}}]}\n\n',
+    b'data: {"choices": [5]}\n\n',
+    b'data: {"choices":[{"delta":{"content":"x","tool_calls": [],"function_call":null}}\n\n',
+]
+NO_PART = [b"data:\n\n", b"data: ping\n\n", b"data: null\n\n", b'data: {"type": "ping"}\n\n', b": hm\n\n"]
+
+
+def broken(answer: Telling) -> bool:
+    """Whether what was heard last broke it off."""
+
+    async def scenario() -> bool:
+        with Patience(asyncio.get_running_loop().time() + 1, 1) as patience:
+            try:
+                answer.pause(patience)
+            except ValueError:
+                return True
+            return False
+
+    return asyncio.run(scenario())
+
+
+def text_of(chunks: Sequence[ChatChunk]) -> str:
+    return "".join(each.delta.get("content") or "" for each in chunks)
+
+
+@pytest.mark.parametrize("lost", LOST)
+@pytest.mark.parametrize("after", [event(chunk({"tool_calls": [LAST]})), b"data: [DONE]\n\n", None])
+def test_a_call_of_which_a_part_is_lost_breaks_the_answer_off(lost: bytes, after: bytes | None) -> None:
+    answer = telling(OpenAIReader())
+    answer.hear(event(chunk({"tool_calls": [CALL]})))
+    assert not broken(answer)
+    assert not answer.hear(lost)
+    assert not (answer.hear_rest() if after is None else answer.hear(after))
+    assert broken(answer)
+
+
+@pytest.mark.parametrize("lost", LOST[2:])
+@pytest.mark.parametrize("call", [chunk({"tool_calls": [CALL]}), chunk({}, "tool_calls")])
+def test_what_was_lost_before_a_call_may_have_been_a_part_of_it(lost: bytes, call: dict[str, Any]) -> None:
+    answer = telling(OpenAIReader())
+    assert len(answer.hear(event(chunk({"content": "a"})) + lost + event(call))) == 1
+    assert broken(answer)
+
+
+def test_a_lost_line_that_holds_a_call_breaks_the_answer_off() -> None:
+    answer = telling(OpenAIReader())
+    assert not answer.hear(LOST[0] + event(chunk({"content": "a"}, "stop")))
+    assert broken(answer)
+
+
+@pytest.mark.parametrize("line", LOST[1:])
+def test_a_lost_line_does_not_end_a_text(line: bytes) -> None:
+    answer = telling(OpenAIReader())
+    chunks = answer.hear(event(chunk({"content": "a"})) + line + event(chunk({"content": "b"}, "stop")))
+    assert text_of(chunks) == ("a\ufffdb" if line is LOST[1] else "ab")
+    assert not broken(answer)
+
+
+@pytest.mark.parametrize("line", NO_PART)
+def test_what_is_no_part_of_the_answer_is_missed_by_no_call(line: bytes) -> None:
+    answer = telling(OpenAIReader())
+    pieces = [chunk({"tool_calls": [CALL]}), chunk({"tool_calls": [LAST]}), chunk({}, "tool_calls")]
+    assert len(answer.hear(line.join(map(event, pieces)))) == 3
+    answer.hear(LOST[2] + b"data: [DONE]\n\n")  # nor what comes when all is said
+    assert not broken(answer)
+    assert answer.is_over
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("delta", [{"content": "hi"}, {"tool_calls": [CALL]}])
+def test_an_event_may_have_several_lines(delta: dict[str, Any], end: bytes) -> None:
+    lines = orjson.dumps(chunk(delta), option=orjson.OPT_INDENT_2).splitlines()
+    text = b"".join(b"data: " + line + end for line in lines) + end
+    answer = telling(OpenAIReader())
+    first, second = answer.hear(text * 2)
+    assert first.data == second.data == chunk(delta)
+    assert orjson.loads(first.raw) == chunk(delta) and b"\n" not in first.raw
+    assert not broken(answer)
+    assert not answer.hear(text[: len(text) // 2])
+    assert [each.data for each in answer.hear(text[len(text) // 2 :])] == [chunk(delta)]
+
+
+@pytest.mark.parametrize("line", [b"data: {\n", b'data: {"a": 1}}\n', b"data: " + b"{" * 1000 + b"\n"])
+def test_lines_that_never_become_an_event_are_given_up(line: bytes) -> None:
+    answer = telling(OpenAIReader())
+    chunks = answer.hear(line * 1000 + b"\n" + event(chunk({"content": "hi"}, "stop")))
+    assert text_of(chunks) == "hi"
+    assert not broken(answer)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
+    assert text_of(telling(OpenAIReader()).hear(b"\xef\xbb\xbf" + event(chunk({"content": "hi"})))) == "hi"
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"detail": "bad key"}, None),
+        ({"choices": None}, None),
+        ({"id": "a", "x": 1, "usage": USAGE}, {"id": "a", "choices": [], "usage": USAGE}),
+        ({"choices": [{"index": 0, "delta": None}], "usage": USAGE}, {**chunk({}), "usage": USAGE}),
+        ({"choices": [{"index": 0, "finish_reason": 5}]}, chunk({}, "stop")),
+        (
+            {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": False}]},
+            chunk({"content": "a"}),
+        ),
+        (
+            chunk({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": {"a": 1}}}]}),
+            chunk({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": '{"a":1}'}}]}),
+        ),
+    ],
+)
+def test_clients_see_chunks_and_nothing_else(data: dict[str, Any], told: dict[str, Any] | None) -> None:
+    chunks = telling(OpenAIReader()).hear(event(chunk({"content": "hi"})) + event(data))[1:]
+    assert [each.data for each in chunks] == ([] if told is None else [told])
+    assert [orjson.loads(each.raw) for each in chunks] == [each.data for each in chunks]
+
+
+def test_a_secret_is_taken_out_of_what_a_provider_adds_and_nowhere_else() -> None:
+    answer = Telling(OpenAIReader(), 1, lambda data, is_one: None, ("sk-mine", "x"))
+    quoted = {**chunk({"content": "sk-mine"}), "timings": {"x": 1}}
+    first, second, third = answer.hear(
+        event(quoted) + event({**quoted, "debug": ["sk-mine"]}) + event(chunk({}, "stop"))
+    )
+    assert first.data == second.data == quoted and first.raw == event(quoted)[6:-2]
+    assert orjson.loads(second.raw) == quoted
+    assert third.data == chunk({}, "stop")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +233,7 @@ def test_what_came_together_is_marked_up_to_its_last() -> None:
     [
         (b'data: {"error": "overloaded"}\n\n', ProviderUnavailable),
         (b'event: error\ndata: {"words": "overloaded"}\n\n', ProviderUnavailable),
-        (b'data: {"choices": 7}\n\n', ValueError),
+        (event(chunk({"tool_calls": [CALL]}))[:-9] + b"\n\n", ValueError),
     ],
 )
 def test_a_fault_comes_after_what_came_before_it(fault: bytes, error: type[Exception]) -> None:
