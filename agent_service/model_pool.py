@@ -13,7 +13,7 @@ from routing.allowance import Heard
 from routing.config import NO_LIMITS, ProviderSpec, RoutingConfig
 from routing.detect import detect_local
 from routing.errors import NoProviderConfigured
-from routing.health import WHOLE_ACCOUNT, Health
+from routing.health import WHOLE_ACCOUNT, Health, HealthSnapshot
 from routing.meter import Meter
 from routing.naming import BUILT_IN_ALIASES
 from routing.pool import ProviderPool
@@ -21,17 +21,21 @@ from routing.providers.base import Provider
 from routing.providers.constrained import ConstrainedProvider
 from routing.providers.formats import http_provider
 from routing.reasons import rest
+from routing.redaction import redact
 from routing.router import ModelRouter
 from routing.transport import open_client
 
 LOOK_AGAIN_SECONDS = 60.0
 """How long it is remembered that no server was found on this machine."""
 
-HOW_TO_BEGIN = (
-    "No model is configured. The three quickest ways out: "
+OTHER_MODELS = (
     "(1) set a provider's key, for instance GROQ_API_KEY, OPENROUTER_API_KEY or OPENAI_API_KEY, and start "
     "again; "
-    "(2) start a model server on this machine (Ollama, LM Studio, llama.cpp or vLLM): it is found by itself; "
+    "(2) start a model server on this machine (Ollama, LM Studio, llama.cpp or vLLM): it is found by itself"
+)
+"""Ways to a model, apart from the embedded one."""
+HOW_TO_BEGIN = (
+    f"No model is configured. The three quickest ways out: {OTHER_MODELS}; "
     "(3) install the embedded model, 1.1 GB, no key needed: agent-service local install"
 )
 
@@ -107,13 +111,23 @@ class ModelPool:
     def rests(self) -> dict[str, str]:
         """Account -> why nothing of it is asked now, or nothing that costs; only those of which it is so."""
         snapshot, found = self.health.snapshot(time.monotonic()), {}
+        silent = {spec.account_id: reason for spec, reason in self.router.pool.silent()}
         for provider, ids in self.router.pool.accounts.items():
             for each in ids:
                 if block := snapshot.block((each, WHOLE_ACCOUNT)):
                     found[each] = rest(block, provider)
-                elif not snapshot.is_up(each, self.router.pool.known(each)):
-                    found[each] = "down, or its models are refused just now"
+                elif words := silent.get(each) or self._all_rest(each, provider, snapshot):
+                    found[each] = words
         return found
+
+    def _all_rest(self, account_id: str, provider: str, snapshot: HealthSnapshot) -> str | None:
+        """Why none of the models of the account may be asked now; None = some may be, or none is known."""
+        models = self.router.pool.known(account_id)
+        blocks = [block for each in models if (block := snapshot.block((account_id, each), is_free=True))]
+        if not blocks or len(blocks) < len(models):
+            return None
+        words = rest(min(blocks, key=lambda block: block.seconds), provider)
+        return words if len(blocks) == 1 else f"all its models rest; the first one: {words}"
 
     def _disabled(self) -> list[str]:
         """The accounts that wait for somebody to do something."""
@@ -123,6 +137,14 @@ class ModelPool:
             f"The account {spec.name}/{spec.account} is not used: {rest(block, spec.name)}."
             for spec, block in blocks
             if block and block.cause == "disabled"
+        ]
+
+    def _silent(self) -> list[str]:
+        """The accounts that nobody can be sent to, because no model of theirs is known."""
+        return [
+            f"No model of the account {spec.name}/{spec.account} is known: it {reason}. See that it runs at "
+            f"{redact(spec.base_url)}, or name its models under providers.{spec.name}.models."
+            for spec, reason in self.router.pool.silent()
         ]
 
     def proven(self, account_id: str) -> None:
@@ -140,7 +162,7 @@ class ModelPool:
         """What is wrong and what to do about it."""
         looked = self._looked_at is not None
         none = [HOW_TO_BEGIN] if looked and not self.router.pool.names else []
-        return [*self._problems.values(), *self._disabled(), *none]
+        return [*self._problems.values(), *self._disabled(), *self._silent(), *none]
 
     async def names(self) -> list[tuple[str, str]]:
         """(name, owner) of every model, as `provider/model`, then of the aliases."""

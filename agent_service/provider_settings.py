@@ -9,7 +9,6 @@ beside the others is that of the account `default`.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from agent_service.config_file import ConfigError
-from routing.catalogue import first_set, known_providers, retired, spec_for
+from routing.catalogue import first_set, known_providers, nearest_providers, retired, spec_for
 from routing.config import DEFAULT_ACCOUNT, ModelCard, Protocol, ProviderSpec, RateLimits, ToolCalling
 from routing.types import Tier
 
@@ -250,7 +249,7 @@ def _own_server(name: str, entry: ProviderSettings) -> ProviderSpec:
 
 
 def _nearest(name: str) -> str:
-    close = difflib.get_close_matches(name, known_providers(), n=2)
+    close = nearest_providers(name)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 

@@ -36,11 +36,13 @@ class Candidate:
 
     @property
     def is_free(self) -> bool:
-        """Whether an answer costs nothing: by its card, its prices, or its provider's tier."""
-        if self.spec.is_local or self.card.free is not None:
-            return self.spec.is_local or bool(self.card.free)
+        """Whether an answer costs nothing: by its card, else its prices, else its provider's tier."""
+        if self.card.free is not None:
+            return self.card.free
         prices = (self.card.input_price, self.card.output_price)
-        return prices == (0, 0) or (self.spec.tier == "free" and prices == (None, None))
+        if prices == (None, None):
+            return self.spec.tier in ("free", "local")
+        return prices == (0, 0)
 
     @property
     def is_metered(self) -> bool:

@@ -9,13 +9,14 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from routing.config import ModelCard, Protocol, ProviderSpec, ToolCalling
 from routing.errors import ProviderNotFound, ProviderRetired
+from routing.types import Tier
 
 _OFF = ("", "0", "false", "no")
 
@@ -27,6 +28,8 @@ class KnownProvider(BaseModel):
 
     id: str
     display_name: str
+    aliases: tuple[str, ...] = ()
+    """Other names that people look for it by; it is not configured by them."""
     protocol: Protocol = "openai-chat"
     base_url: str
     """A part in braces is the user's to fill in: see `address`."""
@@ -48,7 +51,7 @@ class KnownProvider(BaseModel):
     """Environment variables that may name its models, separated by commas."""
     env_base_url: tuple[str, ...]
     """Environment variables that may name another address for it, in look-up order."""
-    tier: Literal["free", "trial", "paid", "local"]
+    tier: Tier
     unsupported: frozenset[str] = frozenset()
     """Request fields it refuses."""
     stream_usage: bool = True
@@ -72,6 +75,12 @@ class KnownProvider(BaseModel):
         if self.base_url_with_parts and all(part in told for part in self.env_parts):
             return _filled(self.base_url_with_parts, told)
         return _filled(self.base_url, told)
+
+    def is_at(self, base_url: str) -> bool:
+        """Whether the address is its own, whatever stands for the parts in braces."""
+        forms = (self.base_url, self.base_url_with_parts or self.base_url)
+        own = "|".join(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(form)) for form in forms)
+        return re.fullmatch(own, base_url.rstrip("/")) is not None
 
     def api_version(self, environ: Mapping[str, str]) -> str | None:
         """The version of its API that the environment asks for."""
@@ -125,6 +134,26 @@ def retired(name: str) -> RetiredProvider | None:
     return next((each for each in retired_providers().values() if name in (each.id, *each.aliases)), None)
 
 
+def nearest_providers(name: str, others: Iterable[str] = ()) -> tuple[str, ...]:
+    """The providers that were probably meant, at most two: shipped ones, and these others.
+
+    Shipped ones are known by their display names and aliases, too; what is exactly one of them is it.
+    """
+    meant = _plain(name[:64])
+    spellings: dict[str, str] = {_plain(each): each for each in others}
+    for each in known_providers().values():
+        for spelling in (each.id, each.display_name, *each.aliases):
+            spellings.setdefault(_plain(spelling), each.id)
+    if meant in spellings:
+        return (spellings[meant],)
+    close = difflib.get_close_matches(meant, [*spellings], n=4)
+    return tuple(dict.fromkeys(spellings[each] for each in close))[:2]
+
+
+def _plain(name: str) -> str:
+    return "".join(each for each in name.casefold() if each.isalnum())
+
+
 def first_set(names: Iterable[str], environ: Mapping[str, str]) -> str | None:
     """The value of the first of these variables that holds anything."""
     return next((environ[name].strip() for name in names if environ.get(name, "").strip()), None)
@@ -155,8 +184,8 @@ def spec_for(
     if known is None:
         if gone := retired(name):
             raise ProviderRetired(name, gone.words)
-        raise ProviderNotFound(name[:64], tuple(difflib.get_close_matches(name[:64], known_providers())))
-    elsewhere = base_url is not None and not _is_at(known, base_url)
+        raise ProviderNotFound(name[:64], nearest_providers(name))
+    elsewhere = base_url is not None and not known.is_at(base_url)
     if models is None:
         models = known.models(environ) or (() if elsewhere else known_models(name))
     return ProviderSpec(
@@ -178,13 +207,6 @@ def _filled(address: str, parts: Mapping[str, str]) -> str:
     for part, value in parts.items():
         address = address.replace(f"{{{part}}}", quote(value, safe=""))
     return address
-
-
-def _is_at(known: KnownProvider, base_url: str) -> bool:
-    """Whether the address is the provider's own, whatever stands for the parts in braces."""
-    forms = (known.base_url, known.base_url_with_parts or known.base_url)
-    own = "|".join(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(form)) for form in forms)
-    return re.fullmatch(own, base_url.rstrip("/")) is not None
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from routing.fields import OPENAI_CHAT_FIELDS
+from routing.types import Tier
 
 Protocol = Literal[
     "openai-chat", "anthropic-messages", "azure-openai", "cohere-chat", "gemini", "vertex-ai", "replicate"
@@ -145,7 +146,7 @@ class ProviderSpec(_Frozen):
     cap_usd_per_day: float | None = Field(default=None, ge=0)
     """The most that may be spent at this account in a day (UTC), in US dollars; 0 = only what is free."""
     limits: RateLimits = NO_LIMITS
-    tier: Literal["free", "trial", "paid", "local", "oauth"] = "paid"
+    tier: Tier = "paid"
     models: tuple[ModelCard, ...] = ()
     """Empty = whatever the provider lists."""
     tool_calling: ToolCalling = "native"
@@ -201,7 +202,7 @@ class FallbackConfig(_Frozen):
 
 
 class RouterConfig(_Frozen):
-    """The router's numbers (DESIGN section 2)."""
+    """The router's numbers."""
 
     num_retries: Annotated[int, Field(ge=0, le=3)] = 3
     """Further attempts on the same provider."""

@@ -44,8 +44,10 @@ class NoProviderAvailable(RoutingError):
 class _NotFound(RoutingError):
     kind = "name"
 
-    def __init__(self, name: str, nearest: tuple[str, ...] = ()) -> None:
-        hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+    def __init__(self, name: str, nearest: tuple[str, ...] = (), there: tuple[str, ...] = ()) -> None:
+        """`there` are some that there are, told where none is near."""
+        hint = f" There are {', '.join(there)} and perhaps others." if there else ""
+        hint = f" Did you mean {' or '.join(nearest)}?" if nearest else hint
         super().__init__(f"There is no {self.kind} named {name!r}.{hint}")
         self.name, self.nearest = name, nearest
 

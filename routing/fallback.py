@@ -1,4 +1,4 @@
-"""The way of one request through its candidates: who is asked after which fault (DESIGN 3.5). No network."""
+"""The way of one request through its candidates: who is asked after which fault. No network."""
 
 from __future__ import annotations
 

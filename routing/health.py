@@ -68,6 +68,8 @@ LONGEST_COOLING = 300.0
 the same, and each look at a model that is still down makes somebody wait."""
 LONGEST_LIMIT = 3600.0
 """A provider may ask for a day of silence; once an hour it is asked whether it still means it."""
+REMEMBERED_RATE = 0.99
+"""Success rates to be expected from here on are not worth keeping over a restart."""
 PARKED = 300.0
 """Seconds that a refused key or model is left alone: accounts get topped up, too."""
 _FEWEST_TOKENS = 16
@@ -84,6 +86,7 @@ class Health:
         self._records = Records(known)
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._limits: Mapping[str, RateLimits] = {}
+        self._doubted: set[str] = set()
 
     def limit(self, limits: Mapping[str, RateLimits]) -> None:
         """These accounts have limits of their owners, and no others have."""
@@ -110,6 +113,7 @@ class Health:
         if old.cause != "rate limit" or old.blocked_until <= now:
             well = replace(well, blocked_until=0.0, cause=None, words="")
         self._records.put(key, well)
+        self._doubted.discard(key[0])
         whole = (key[0], WHOLE_ACCOUNT)
         if self._records.of(whole).cause == "faults":
             self._records.lift([whole])
@@ -224,8 +228,18 @@ class Health:
         else:
             self._block(place, now + PARKED, "refused", words)
 
+    def doubt(self, account_id: str) -> None:
+        """Its key was not seen to be good; it is asked all the same, and an answer ends the doubt."""
+        self._doubted.add(account_id)
+
+    @property
+    def doubted(self) -> frozenset[str]:
+        """The accounts that did not answer since their keys were doubted."""
+        return frozenset(self._doubted)
+
     def proven(self, account_id: str) -> None:
         """Its key was tried and is good, whatever was thought of it before."""
+        self._doubted.discard(account_id)
         troubled = self._records.troubled
         self._records.lift(each for each in troubled if each[0] == account_id and each[1] != PAID_MODELS)
 
@@ -264,6 +278,7 @@ class Health:
     def forget(self, account_ids: Collection[str]) -> None:
         """Drop what is known of these: their key or address is another one now."""
         self._records.forget(account_ids)
+        self._doubted.difference_update(account_ids)
         for each in account_ids:
             if tally := self._tallies.get(each):
                 tally.windows = Tally().windows  # calls under way are still to end
@@ -284,7 +299,12 @@ class Health:
         }
         day = self._tallies[account_id].windows["day"].at(now + epoch)
         today = (day.number, day.requests, day.tokens) if day.requests else (0, 0, 0)
-        return Standing(tuple(rests), left, today)
+        rates = {
+            key[1]: (each.success_rate, each.seen_at + epoch)
+            for key, each in snapshot.records.items()
+            if key[0] == account_id and each.trust(now) < REMEMBERED_RATE
+        }
+        return Standing(tuple(rests), left, today, rates, account_id in self._doubted)
 
     def resume(self, account_id: str, standing: Standing, now: float) -> None:
         """Go on from what was remembered, as far as it still holds."""
@@ -296,6 +316,12 @@ class Health:
         for model, (left, until) in standing.left.items():
             if until - epoch > now:
                 self.allowed((account_id, model), now, left, until - epoch - now)
+        for model, (rate, seen_at) in standing.rates.items():
+            key = (account_id, model)
+            seen = min(seen_at - epoch, now)
+            self._records.put(key, replace(self._records.of(key), success_rate=rate, seen_at=seen))
+        if standing.doubted:
+            self._doubted.add(account_id)
         number, requests, tokens = standing.today
         day = self._tallies[account_id].windows["day"].at(now + epoch)
         if number == day.number:

@@ -36,6 +36,7 @@ class Listing:
         """The models that there are, as far as was asked: more than those known where the row is shipped."""
         self.by_id = {card.id: card for card in row}
         """All of both, by their ids."""
+        self._failure = ""
         self._asked_at: float | None = None
         self._asking: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -44,6 +45,11 @@ class Listing:
     def asking(self) -> asyncio.Task[None] | None:
         """The question that is under way."""
         return None if self._asking is None or self._asking.done() else self._asking
+
+    @property
+    def silence(self) -> str | None:
+        """Why no model of the account is known; None = some are, or it was not asked yet."""
+        return None if self.known or self._asked_at is None else self._failure
 
     def look(self) -> None:
         """Begin to ask the provider if its row names no models, and it was not asked in the last minute."""
@@ -90,10 +96,13 @@ class Listing:
         try:
             async with asyncio.timeout(LISTING_TIMEOUT):
                 answer = await self._provider.list_models()
-        except (ProviderError, TimeoutError):
+        except (ProviderError, TimeoutError) as error:
+            late = f"{self._provider.spec.name} did not answer in time"
+            self._failure = f"gave no list of models: {str(error).rstrip('.') or late}"
             self._listed = self._listed or tuple(self._facts.values())
             self.known = self.known or self._listed
             return
+        self._failure = "lists no models"
         cards = tuple(_merged(card, self._facts.get(card.id)) for card in answer[:MOST_LISTED])
         if cards or not has_row:  # a shipped row is better than an empty list
             self._listed = cards

@@ -1,4 +1,5 @@
-"""What the name of a model means: DESIGN section 2, "Naming a model"."""
+"""What the name of a model means: `auto`, an alias or a group of the configuration, `provider/model`, or a
+model's own id."""
 
 from __future__ import annotations
 
@@ -8,14 +9,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from routing.candidate import Candidate
-from routing.catalogue import retired
+from routing.catalogue import nearest_providers, retired
 from routing.config import ModelCard, ProviderSpec, Strategy
 from routing.errors import ModelNotFound, ProviderNotFound, ProviderRetired
 from routing.slate import Slate
-from routing.types import Quality
+from routing.types import AUTO, Quality
 
-AUTO = "auto"
 _LONGEST_SHOWN = 100
+_MOST_SHOWN = 4
+"""Names that are told to whom none is near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +63,30 @@ def verbatim(spec: ProviderSpec, cards: Mapping[str, ModelCard], model: str) -> 
 
 
 def bare(name: str, everything: Iterable[Candidate]) -> tuple[Candidate, ...]:
-    """All candidates whose id is the name. Raises ModelNotFound, with the nearest names."""
+    """All candidates whose id is the name.
+
+    Raises ModelNotFound, with the nearest names or else some that there are; ProviderRetired where the name
+    begins with that of a provider that is no more.
+    """
     everything = tuple(everything)
     found = tuple(each for each in everything if each.card.id == name)
     if found:
         return found
+    prefix, slash, _ = name.partition("/")
+    if slash and (gone := retired(prefix)):
+        raise ProviderRetired(_shown(prefix), gone.words)
     names = [spelling for each in everything for spelling in (each.name, each.card.id)]
-    raise ModelNotFound(_shown(name), nearest(name, [*names, *BUILT_IN_ALIASES]))
+    there = (AUTO, *dict.fromkeys(each.name for each in everything))
+    raise ModelNotFound(_shown(name), nearest(name, [*names, *BUILT_IN_ALIASES]), there[:_MOST_SHOWN])
 
 
 def provider_named(name: str, names: Iterable[str]) -> ProviderNotFound:
     """The error for a provider that is not configured."""
     if gone := retired(name):
         return ProviderRetired(_shown(name), gone.words)
-    return ProviderNotFound(_shown(name), nearest(name, names))
+    names = tuple(names)
+    meant = tuple(each for each in nearest_providers(name) if each in names)
+    return ProviderNotFound(_shown(name), meant or nearest(name, names))
 
 
 def nearest(name: str, names: Iterable[str]) -> tuple[str, ...]:

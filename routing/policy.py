@@ -1,6 +1,6 @@
 """In which order to ask. Pure: no clock, no network, and no prose (that is `reasons`).
 
-The three qualities (DESIGN section 7), with T = time to the first token + answer tokens / speed,
+The three qualities, with T = time to the first token + answer tokens / speed,
 S = success rate, Q = quality at such tasks, C = cost at list prices:
 
 - `fastest`: least T/S, among those with Q above a floor;

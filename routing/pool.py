@@ -12,11 +12,12 @@ from types import MappingProxyType
 
 from routing.candidate import Candidate
 from routing.config import ChainLink, ModelCard, ModelGroup, ProviderSpec
-from routing.errors import ModelNotFound, NoProviderConfigured
+from routing.errors import ModelNotFound, NoProviderConfigured, ProviderRetired
 from routing.listing import Listing
-from routing.naming import AUTO, BUILT_IN_ALIASES, Choice, bare, provider_named, verbatim
+from routing.naming import BUILT_IN_ALIASES, Choice, bare, provider_named, verbatim
 from routing.providers.base import Provider
 from routing.slate import Slate
+from routing.types import AUTO
 
 MOST_SLATES = 256
 """Sets of candidates that are remembered, so that a model asked by name is not looked at anew each time."""
@@ -60,6 +61,12 @@ class ProviderPool:
         """The models of the account to choose from, by their ids, as far as it told."""
         member = self._members.get(account_id)
         return frozenset(card.id for card in member.listing.known) if member else frozenset()
+
+    def silent(self) -> list[tuple[ProviderSpec, str]]:
+        """The accounts of which no model is known, and why; they are asked anew where it is time."""
+        _look(self._members.values())
+        reasons = ((member.spec, member.listing.silence) for member in self._members.values())
+        return [(spec, reason) for spec, reason in reasons if reason is not None]
 
     def live(self, spec: ProviderSpec) -> Provider | None:
         """The account in service with exactly this row, to be kept over a change of the others."""
@@ -134,7 +141,7 @@ class ProviderPool:
         aliases: Mapping[str, Sequence[ChainLink]] = MappingProxyType({}),
         groups: Mapping[str, ModelGroup] = MappingProxyType({}),
     ) -> Choice:
-        """The candidates a request means by these names (DESIGN section 2), as far as they are known by now.
+        """The candidates a request means by these names (see `naming`), as far as they are known by now.
 
         The configuration's own names come first: it may give `auto`, too, a meaning. It is waited for
         providers' lists of models only where a name is on none. Raises NoProviderConfigured,
@@ -199,7 +206,7 @@ class ProviderPool:
                 return Choice(self._slate(member.candidate(rest) for member in having))
         try:
             return Choice(self._slate(bare(model, self._all().candidates)))
-        except ModelNotFound:
+        except (ModelNotFound, ProviderRetired):
             return Choice(self._slate(bare(model, await self.offered())))
 
     def _slate(self, candidates: Iterable[Candidate]) -> Slate:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from routing.candidate import Candidate
 from routing.eligibility import doubt, eligible
-from routing.health import Block, Cause
+from routing.health import Block, Cause, Key
 from routing.learning import UNKNOWN_QUALITY
 from routing.policy import FLOORS, Goal, Ranked, Ranking
 
@@ -18,24 +19,32 @@ _CAUSES: Mapping[Cause, str] = {
 }
 
 
-def explain(ranking: Ranking) -> list[Ranked]:
-    """All candidates with their scores and reasons.
+def explain(ranking: Ranking, unpaid: Mapping[int, Block] = MappingProxyType({})) -> list[Ranked]:
+    """All candidates with their scores and reasons; `unpaid` are those whom no budget allows just now.
 
     First those that may be asked, in the order in which they are, then those that are left alone just
     now, and last those that never can serve the request.
     """
-    numbers = [*ranking.ready, *ranking.blocked, *ranking.refused]
-    entries, goal = [_entry(ranking, number) for number in numbers], ranking.goal
+    ready = [number for number in ranking.ready if number not in unpaid]
+    numbers = [*ready, *unpaid, *ranking.blocked, *ranking.refused]
+    entries, goal = [_entry(ranking, number, unpaid.get(number)) for number in numbers], ranking.goal
+    links = _links(ranking)
     # The best of one is praised for nothing.
     alone = len(entries) == 1 and entries[0].is_ready
     return [
         replace(
             entry,
-            reason=("the only one" if alone else _reason(entry, place, entries[0], goal))
+            reason=("the only one" if alone else _reason(entry, links, entries[0], goal))
             + _past(entry, ranking),
         )
-        for place, entry in enumerate(entries, 1)
+        for entry in entries
     ]
+
+
+def _links(ranking: Ranking) -> Mapping[Key, int]:
+    """The places of providers' models in the order that was given, whoever of them may be asked now."""
+    kinds = dict.fromkeys(each.kind for each in ranking.slate.candidates)
+    return {kind: place for place, kind in enumerate(kinds, 1)}
 
 
 def _past(entry: Ranked, ranking: Ranking) -> str:
@@ -47,7 +56,7 @@ def _past(entry: Ranked, ranking: Ranking) -> str:
     return f"; it failed lately{told}, so one request at a time tries it again"
 
 
-def _entry(ranking: Ranking, number: int) -> Ranked:
+def _entry(ranking: Ranking, number: int, unpaid: Block | None) -> Ranked:
     candidate = ranking.slate.candidates[number]
     in_order = ranking.goal == "in-order"
     return Ranked(
@@ -55,19 +64,19 @@ def _entry(ranking: Ranking, number: int) -> Ranked:
         ranking.scores(number),
         reason="",
         refusal=eligible(candidate, ranking.needs, free_only=ranking.free_only),
-        block=ranking.snapshot.block(candidate.key, is_free=candidate.is_free),
+        block=unpaid or ranking.snapshot.block(candidate.key, is_free=candidate.is_free),
         doubt=None if in_order else doubt(candidate, ranking.needs),
         warm=ranking.warm is not None and ranking.warm.key == candidate.key,
     )
 
 
-def _reason(entry: Ranked, place: int, winner: Ranked, goal: Goal) -> str:
+def _reason(entry: Ranked, links: Mapping[Key, int], winner: Ranked, goal: Goal) -> str:
     if entry.refusal is not None:
         return entry.refusal
     if entry.block:
         return rest(entry.block, entry.candidate.spec.name)
     if goal == "in-order":
-        return f"number {place} of the chain"
+        return f"number {links[entry.candidate.kind]} of the chain"
     if goal == "simple-shuffle":
         return "as likely as any other: the lot decides"
     if entry is winner:
@@ -116,7 +125,7 @@ def _praise(entry: Ranked, goal: Goal) -> str:
     text = {
         "fastest": f"the fastest: a finished answer in about {scores.seconds:.1f} s",
         "latency-based": f"the fastest: a finished answer in about {scores.seconds:.1f} s",
-        "best_quality": f"the highest quality: {scores.quality:.2f}",
+        "best_quality": f"the highest quality: {scores.quality:.2f}{_demotion(entry)}",
         "balanced": f"the best value: {_dollars(scores.expense)} for a good answer, waiting included",
         "least-cost": f"the cheapest: {_dollars(scores.cost)}",
         "usage-based": "the least used lately of those with the most allowance left",
@@ -132,7 +141,15 @@ def _quality(entry: Ranked) -> str:
     quality = entry.scores.quality
     if entry.candidate.card.quality is None and quality == UNKNOWN_QUALITY:
         return f"not rated, taken for {quality:.2f}"
-    return f"quality {quality:.2f}"
+    return f"quality {quality:.2f}{_demotion(entry)}"
+
+
+def _demotion(entry: Ranked) -> str:
+    """What its rating was, where experience says otherwise."""
+    rating, quality = entry.candidate.card.quality, entry.scores.quality
+    if rating is None or round(rating, 2) == round(quality, 2):
+        return ""
+    return f" by experience (rated {rating:.2f})"
 
 
 def _comparison(entry: Ranked, winner: Ranked, goal: Goal) -> str:

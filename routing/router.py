@@ -12,9 +12,10 @@ from typing import TypeVar
 
 from routing.affinity import thread_of
 from routing.candidate import Candidate
-from routing.config import RoutingConfig
-from routing.errors import AccountGone, ProviderError, ProviderNotFound
+from routing.config import RoutingConfig, account_id
+from routing.errors import AccountGone, ProviderError, ProviderNotFound, RoutingError
 from routing.experience import Experience
+from routing.explanation import Explanation, unpaid
 from routing.exploration import explore
 from routing.fallback import Course, nobody_ready
 from routing.fields import forwarded
@@ -22,7 +23,7 @@ from routing.health import FORESEEN, PASSING, Claim, Health, Key
 from routing.learning import Learning, LearningStore, Outcome
 from routing.meter import Meter, MeteredCall
 from routing.needs import Needs
-from routing.policy import Goal, Ranked, Ranking, rank
+from routing.policy import Goal, Ranking, rank
 from routing.pool import ProviderPool
 from routing.providers.base import Provider
 from routing.providers.constrained import ignored_fields
@@ -33,21 +34,10 @@ from routing.turn import Turn
 from routing.types import ChatCompletion, ChatRequest, RouteDecision, TaskClass
 from routing.usage import BudgetExceeded, Prices
 
-__all__ = ["Explanation", "ModelRouter", "RoutedStream"]
+__all__ = ["ModelRouter", "RoutedStream"]
 
 T = TypeVar("T")
 Ask = Callable[[Turn], Awaitable[T]]
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """How a request would be routed now."""
-
-    goal: Goal
-    """What the order is made by."""
-    task: TaskClass
-    candidates: list[Ranked]
-    """All of them, in the order in which they would be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +96,29 @@ class ModelRouter:
         return await self._route(request, Turn.stream)
 
     async def explain(self, request: ChatRequest) -> Explanation:
-        """All candidates for the request in their order, with the reasons. Asks no model."""
+        """All candidates for the request in their order, with the reasons. Asks no model.
+
+        Who cannot be paid for by the request's payer is left alone, too. Raises what the budgets raise.
+        """
         await self._pool.candidates()  # all there are, though it take a moment
         ranking = (await self._plan(request)).ranking
-        return Explanation(ranking.goal, ranking.task, explain(ranking))
+        silent = [each for each in self._pool.silent() if request.provider in (None, each[0].name)]
+        blocks = await unpaid(ranking, request.payer, self._meter.budgets)
+        return Explanation(ranking.goal, ranking.task, explain(ranking, blocks), silent)
+
+    async def address(self, request: ChatRequest, decision: RouteDecision) -> str | None:
+        """The address of who gave an answer, if the request could be answered there as things are now.
+
+        None = not any more: the name means others, the account is gone, or it is not to be asked.
+        """
+        try:
+            ranking = (await self._plan_now(request)).ranking
+        except RoutingError:
+            return None
+        number = ranking.slate.numbers.get((account_id(decision.provider, decision.account), decision.model))
+        if number is None or number in ranking.refused:
+            return None
+        return ranking.slate.candidates[number].spec.base_url
 
     def report(self, model: RouteDecision | Key, task: TaskClass, outcome: Outcome) -> None:
         """Learn from something that was found out about an answer; `model` is who gave it."""
@@ -128,7 +137,11 @@ class ModelRouter:
         """For each provider, whether it may be asked now, as far as we know."""
         snapshot = self._health.snapshot(self._clock())
         accounts, known = self._pool.accounts.items(), self._pool.known
-        return {name: any(snapshot.is_up(each, known(each)) for each in ids) for name, ids in accounts}
+        silent = {spec.account_id for spec, _ in self._pool.silent()}
+        return {
+            name: any(each not in silent and snapshot.is_up(each, known(each)) for each in ids)
+            for name, ids in accounts
+        }
 
     async def reconfigure(self, config: RoutingConfig, providers: Iterable[Provider]) -> None:
         """Take over another configuration; requests in flight end as they began.

@@ -1,4 +1,5 @@
-"""What is worth remembering of an account over a restart: why it rests and until when, and what it has left.
+"""What is worth remembering of an account over a restart: why it rests and until when, what it has left,
+and how reliable its models were.
 
 Times are seconds since 1970, so that they mean the same to the next process.
 """
@@ -43,6 +44,10 @@ class Standing:
     """Of each model, the share of its allowance that is left, and when that is whole again."""
     today: tuple[int, int, int] = (0, 0, 0)
     """The day since 1970 (UTC), and the requests and tokens of it so far."""
+    rates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Of each model that failed lately, its success rate and as of when."""
+    doubted: bool = False
+    """Whether its key was not seen to be good yet."""
 
     def as_data(self) -> dict[str, Any]:
         """As plain data for JSON."""
@@ -52,6 +57,8 @@ class Standing:
             ],
             "left": {model: [*told] for model, told in sorted(self.left.items())[:_MOST]},
             "today": [*self.today],
+            "rates": {model: [*told] for model, told in sorted(self.rates.items())[:_MOST]},
+            "doubted": self.doubted,
         }
 
     @classmethod
@@ -64,11 +71,15 @@ class Standing:
                 for name, (part, until) in data["left"].items()
             }
             day, requests, tokens = (int(number_up_to(_LATEST, each)) for each in data["today"])
+            rates = {  # earlier versions kept none
+                _text(name): (number_up_to(1, rate), number_up_to(_LATEST, seen_at))
+                for name, (rate, seen_at) in data.get("rates", {}).items()
+            }
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it lacks what it needs ({type(error).__name__}: {error})") from None
-        if len(rests) > _MOST or len(left) > _MOST:
+        if max(len(rests), len(left), len(rates)) > _MOST:
             raise ValueError(f"more than {_MOST} models are no account's")
-        return cls(rests, left, (day, requests, tokens))
+        return cls(rests, left, (day, requests, tokens), rates, data.get("doubted") is True)
 
 
 def _rest(model: Any, cause: Any, words: Any, until: Any, faults: Any) -> Rest:

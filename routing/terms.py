@@ -34,8 +34,10 @@ class Limit(_Fact):
     @property
     def words(self) -> str:
         """`20 requests per minute (free models)`."""
-        number = "unpublished" if self.value is None else f"{self.value:,g}"
-        return f"{number} {self.metric.replace('_', ' ')} ({self.scope})"
+        number = "unpublished" if self.value is None else f"{self.value:,.15g}"
+        what, per, time = self.metric.partition("_per_")
+        counted = what.removesuffix("s") if self.value == 1 else what
+        return f"{number} {(counted + per + time).replace('_', ' ')} ({self.scope})"
 
 
 class Credit(_Fact):

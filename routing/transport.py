@@ -30,6 +30,8 @@ CONNECT_SECONDS = 5.0
 """Name look-up, TCP and TLS together."""
 MAX_ANSWER_BYTES = 64 << 20
 _KEEP_ALIVE_SECONDS = 30.0
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""Translated to the IPv4 address in its last 32 bits (RFC 6052, section 2.1)."""
 
 T = TypeVar("T")
 
@@ -213,7 +215,8 @@ def is_public(address: str) -> bool:
     except ValueError:
         return False
     if isinstance(ip, ipaddress.IPv6Address):
-        ip = ip.ipv4_mapped or ip.sixtofour or ip
+        translated = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+        ip = ip.ipv4_mapped or ip.sixtofour or translated or ip
     return ip.is_global and not ip.is_multicast
 
 

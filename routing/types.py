@@ -13,6 +13,10 @@ from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 Quality = Literal["fastest", "balanced", "best_quality"]
 TaskClass = Literal["chat", "tools", "long_context", "structured"]
 """Kinds of request at which the same model may be good or bad."""
+Tier = Literal["free", "trial", "paid", "local"]
+"""What it costs to use an account."""
+AUTO = "auto"
+"""The name that leaves the choice of the model to the router."""
 
 
 class FunctionCall(TypedDict):
@@ -63,7 +67,7 @@ class ChatRequest:
 
     body: Mapping[str, Any]
     """An OpenAI chat completion body (`messages`, `tools`, ...), without `model` and `stream`."""
-    model: str = "auto"
+    model: str = AUTO
     """`auto`, an alias, `provider/model` or a bare model id; with `provider`, the provider's own id."""
     provider: str | None = None
     """If given, only this provider is used; there is no fail-over to another."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -27,6 +27,11 @@ CallOutcome = Literal[
     "abandoned",
 ]
 """How a call ended. `abandoned`: nobody waited for the rest of the answer any more."""
+
+
+UNASKED: Usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+"""The usage of an answer that no model was asked for. Known by its identity: a provider that tells only zeros
+is not believed."""
 
 
 class BudgetExceeded(RoutingError):
@@ -64,12 +69,12 @@ class Tokens:
 
     @classmethod
     def of(cls, usage: Mapping[str, Any]) -> Tokens:
-        """The counts of an OpenAI usage object; what is no count is 0."""
+        """The counts of an OpenAI usage object, of either of its APIs; what is no count is 0."""
         read, written = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
         cached = read.get("cached_tokens") if isinstance(read, Mapping) else None
         return cls(
-            _count(usage.get("prompt_tokens")),
-            _count(usage.get("completion_tokens")),
+            _count(usage.get("prompt_tokens")) or _count(usage.get("input_tokens")),
+            _count(usage.get("completion_tokens")) or _count(usage.get("output_tokens")),
             # DeepSeek tells what its cache gave beside the details, not in them.
             _count(usage.get("prompt_cache_hit_tokens") if cached is None else cached),
             _count(written.get("reasoning_tokens")) if isinstance(written, Mapping) else 0,
@@ -147,7 +152,7 @@ class ModelCall:
     model: str
     tokens: Tokens
     estimated: bool
-    """Whether the counts are ours, because the provider told none."""
+    """Whether the counts are ours, all or some, because the provider told none that can be right."""
     cost_usd: float | None
     """At list prices; None = a price is not known."""
     charged_usd: float
@@ -177,6 +182,15 @@ class Budgets(Protocol):
 
         It is given back by the call's record, or by itself when the time is over. Raises BudgetExceeded;
         then nothing changes.
+        """
+        ...
+
+    async def refusals(
+        self, payer: Payer, calls: Sequence[tuple[float, ProviderSpec]]
+    ) -> list[BudgetExceeded | None]:
+        """For each call, so dear at that account, why it could not be paid now; None = it could.
+
+        Sets nothing aside.
         """
         ...
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
@@ -15,8 +14,9 @@ from agent_service.config_file import ConfigError
 from agent_service.keys.address import checked_address
 from agent_service.keys.errors import AccountInvalid
 from agent_service.provider_settings import KEYLESS, ProviderSettings, configured_specs
-from routing.catalogue import known_providers, retired
+from routing.catalogue import known_providers, nearest_providers, retired
 from routing.config import DEFAULT_ACCOUNT, ModelCard, Protocol, ProviderSpec, RateLimits
+from routing.types import Tier
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
 ACCOUNT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$"
@@ -44,7 +44,7 @@ class AccountOptions(BaseModel):
     """None = those of the catalogue, or whatever the provider lists."""
     allow_private: bool = False
     """Whether the address may be on this machine or its network."""
-    tier: Literal["free", "trial", "paid", "local"] | None = None
+    tier: Tier | None = None
     """What using it costs; None = as the catalogue says. `paid`: its models cost what they list."""
     cap_usd_per_day: float | None = Field(default=None, ge=0)
     """The most that may be spent in a day (UTC), in US dollars; 0 = only its free models are asked."""
@@ -67,6 +67,10 @@ class Account:
     """Why it cannot be used."""
     created_at: float = 0.0
     updated_at: float = 0.0
+    variables: tuple[str, ...] = ()
+    """The environment variables that its key and address were read from, where a file named them."""
+    written_url: str | None = None
+    """The address as that file has it, variables not filled in."""
 
     @property
     def id(self) -> str:
@@ -162,13 +166,8 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def nearest_name(name: str, names: Iterable[str]) -> tuple[str, ...]:
-    """The names that were probably meant, at most two."""
-    return tuple(difflib.get_close_matches(name[:64].lower(), [*names], n=2))
-
-
 def _unknown(name: str) -> str:
-    close = nearest_name(name, known_providers())
+    close = nearest_providers(name)
     hint = f"did you mean {' or '.join(close)}?" if close else "a server of your own needs its base_url."
     return f"There is no provider {name!r}; {hint}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from agent_service.keys.errors import AccountInvalid
+from agent_service.keys.errors import AccountInvalid, AddressNotPublic
 from routing.transport import is_public
 
 MAX_ADDRESS = 2048
@@ -14,7 +14,7 @@ _LOCAL_NAMES = ("localhost", ".localhost", ".local", ".internal")
 
 
 def checked_address(address: str, *, allow_private: bool) -> str:
-    """The address without a slash at its end. Raises AccountInvalid.
+    """The address without a slash at its end. Raises AccountInvalid, of it AddressNotPublic.
 
     It must be https without user, query or fragment. `allow_private` lets plain http and addresses of this
     machine and its network pass. What a name leads to is looked at when a connection is made
@@ -37,9 +37,9 @@ def checked_address(address: str, *, allow_private: bool) -> str:
         raise _invalid("must start with https://")
     if not allow_private:
         if parts.scheme != "https":
-            raise _invalid("must start with https://; allow_private lets http pass, for servers of your own")
+            raise _not_public("must start with https://; allow_private lets http to your own servers pass")
         if _is_private(host):
-            raise _invalid("leads to this machine or its network; allow_private lets that pass")
+            raise _not_public("leads to this machine or its network; allow_private lets that pass")
     return address.rstrip("/")
 
 
@@ -56,3 +56,7 @@ def _is_private(host: str) -> bool:
 
 def _invalid(reason: str) -> AccountInvalid:
     return AccountInvalid("base_url", f"base_url: {reason}.")
+
+
+def _not_public(reason: str) -> AddressNotPublic:
+    return AddressNotPublic("base_url", f"base_url: {reason}.")

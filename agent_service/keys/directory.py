@@ -15,7 +15,6 @@ from agent_service.keys.account import (
     Account,
     AccountOptions,
     checked_account,
-    nearest_name,
     retirement,
 )
 from agent_service.keys.errors import AccountConfigured, AccountInvalid, AccountNotFound, KeyNotAccepted
@@ -23,8 +22,10 @@ from agent_service.keys.joining import Joined, join, twin_of
 from agent_service.keys.trial import Trial, try_out
 from agent_service.keys.vault import AccountVault, Rotation
 from agent_service.keys.views import ProviderView, Scene, provider_views
+from agent_service.ledger.budgets import BudgetKeeper
 from agent_service.model_pool import ModelPool
 from agent_service.settings import Settings
+from routing.catalogue import nearest_providers
 from routing.config import DEFAULT_ACCOUNT, ProviderSpec, account_id
 from routing.errors import ProviderNotFound
 
@@ -74,6 +75,7 @@ class ProviderAccounts:
         environ: Mapping[str, str],
         secrets: set[str],
         begun: Beginning,
+        budgets: BudgetKeeper,
     ) -> None:
         """`begun` is what the models were opened with. `secrets` takes up every key that is put into
         service, for whoever keeps them out of a log."""
@@ -81,6 +83,7 @@ class ProviderAccounts:
         self._settings, self._environ = settings, environ
         self._secrets = secrets
         self._joined, self._seen = begun.joined, begun.seen
+        self._budgets = budgets
         self._applying = asyncio.Lock()
         self._report(begun.joined)
 
@@ -102,7 +105,10 @@ class ProviderAccounts:
         accounts = await self._vault.accounts()
         joined = join(self._settings, self._environ, accounts)
         healthy, rests = self._models.reachable(), self._models.rests()
-        scene = Scene(self._settings, self._environ, accounts, joined, healthy, rests)
+        capped = [spec for spec in joined.config.providers if spec.cap_usd_per_day is not None]
+        spent = {spec.account_id: await self._budgets.spent_today(spec) for spec in capped}
+        doubted = self._models.health.doubted
+        scene = Scene(self._settings, self._environ, accounts, joined, healthy, rests, spent, doubted)
         return provider_views(scene, everything=everything)
 
     async def provider(self, name: str) -> ProviderView:
@@ -113,15 +119,13 @@ class ProviderAccounts:
                 return view
         if gone := retirement(name):
             raise AccountNotFound(gone)
-        raise ProviderNotFound(
-            name[:64], nearest_name(name, (view.name for view in found if not view.retired))
-        )
+        own = (view.name for view in found if not view.retired)
+        raise ProviderNotFound(name[:64], nearest_providers(name, own))
 
-    async def save(self, account: Account, *, verify: bool) -> Saved:
-        """Keep the account and put it into service; one of the same names is replaced.
+    async def check(self, account: Account) -> Account:
+        """The account as it could be stored, without asking its provider.
 
-        With `verify` its provider is asked first. Raises AccountInvalid, AccountConfigured, KeyNotAccepted
-        (nothing is stored then), ConfigError when the master key does not do.
+        Raises AccountInvalid, AccountConfigured.
         """
         account = checked_account(account, self._environ)
         if self._joined.is_configured(account_id(account.provider, account.account)):
@@ -132,12 +136,27 @@ class ProviderAccounts:
                 f"api_key: {twin.name}/{twin.account} has the same one; an account is a project, "
                 "organisation or paid tier of its own.",
             )
+        return account
+
+    async def save(self, account: Account, *, verify: bool) -> Saved:
+        """Keep the account and put it into service; one of the same names is replaced.
+
+        With `verify` its provider is asked first. Raises AccountInvalid, AccountConfigured, KeyNotAccepted
+        (nothing is stored then), ConfigError when the master key does not do.
+        """
+        account = await self.check(account)
         trial = await self._try(account) if verify else None
         if trial is not None and trial.state == "refused":
             raise KeyNotAccepted(f"The key was not stored: {trial.detail}.")
         _learn([account], self._secrets)
+        former = [each for each in await self._vault.accounts() if each.id == account.id]
         await self._vault.save(account)
         await self._apply()
+        place = account_id(account.provider, account.account)
+        if trial is not None and trial.state == "accepted":
+            self._models.proven(place)
+        elif not any((each.api_key, each.base_url) == (account.api_key, account.base_url) for each in former):
+            self._models.health.doubt(place)
         return Saved(await self.provider(account.provider), trial)
 
     async def change(

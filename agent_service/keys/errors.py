@@ -4,6 +4,7 @@ ConfigError
   MasterKeyUnusable      -> give the master key that the stored keys were encrypted with
 AccountError
   AccountInvalid(param)  -> mend the field
+    AddressNotPublic     -> the same with allow_private, if it is a server of one's own
   AccountNotFound        -> another name
   AccountConfigured      -> change the configuration file or the environment instead
   KeyNotAccepted         -> another key
@@ -31,6 +32,10 @@ class AccountInvalid(AccountError):
     def __init__(self, param: str, message: str) -> None:
         super().__init__(message)
         self.param = param
+
+
+class AddressNotPublic(AccountInvalid):
+    """The address is plain http, or leads to this machine or its network; `allow_private` lets it pass."""
 
 
 class AccountNotFound(AccountError):

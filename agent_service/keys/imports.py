@@ -15,9 +15,13 @@ import orjson
 
 from agent_service.config_file import read_value
 from agent_service.keys.account import Account, last4
+from agent_service.keys.address import checked_address
+from agent_service.keys.errors import AccountInvalid
 from agent_service.keys.records import FIELDS, Unreadable, account_of, name_in, shown
-from agent_service.keys.variables import accounts_of_variables
+from agent_service.keys.variables import accounts_of_variables, usual_provider
+from routing.catalogue import known_providers
 from routing.config import DEFAULT_ACCOUNT
+from routing.redaction import redact
 
 MAX_IMPORT_BYTES = 256 * 1024
 """A list of keys larger than this is not one."""
@@ -190,6 +194,32 @@ def _unquoted(text: str) -> str:
 
 
 def described(account: Account) -> str:
-    """An account in a line, with at most the last four characters of its key."""
+    """An account in a line: where its key comes from and goes to, with at most the last four characters."""
     end = last4(account.api_key)
-    return f"{account.provider}/{account.account}: {'no key' if end is None else f'key ...{end}'}"
+    key = "no key" if end is None else f"key ...{end}"
+    read = f" (from the environment: {', '.join(account.variables)})" if account.variables else ""
+    return f"{account.provider}/{account.account}: {key}{read}, {address_of(account)}"
+
+
+def address_of(account: Account) -> str:
+    """Where the key of an account would go, as it may be shown."""
+    if account.base_url is None:
+        return "the provider's own address"
+    try:
+        shown = checked_address(account.base_url, allow_private=True)
+    except AccountInvalid:
+        return "to an address that is none"
+    if account.written_url is not None and account.written_url.isprintable():
+        shown = account.written_url  # what its variables hold is not to be shown
+    return f"to {redact(shown)}"
+
+
+def gives_away(account: Account) -> bool:
+    """Whether a file had a variable of the environment read that is not the provider's, or is sent to an
+    address of the file's own: whoever wrote the file would get to see it."""
+    if not account.variables:
+        return False
+    known = known_providers().get(account.provider)
+    if known is None or (account.base_url is not None and not known.is_at(account.base_url)):
+        return True
+    return not all(usual_provider(name) == account.provider for name in account.variables)

@@ -76,17 +76,36 @@ def account_of(record: Any, environ: Mapping[str, str]) -> tuple[Account, list[s
     account = str(fields.get("account", DEFAULT_ACCOUNT))
     if not re.fullmatch(ACCOUNT_PATTERN, account):
         raise Unreadable("the name of its account is not of letters, digits, `-`, `_`, `.` and `@`")
-    base_url = _text(fields, "base_url", environ)
+    read = _Read(environ)
+    base_url = _text(fields, "base_url", read)
     options = _options(fields, provider, base_url)
-    return Account(provider, account, _key(fields, environ), base_url, options), left_out
+    key = _key(fields, read)
+    variables = tuple(dict.fromkeys(read.names))
+    written = str(fields["base_url"]) if base_url is not None else None
+    found = Account(provider, account, key, base_url, options, variables=variables, written_url=written)
+    return found, left_out
 
 
-def _key(fields: Mapping[str, Any], environ: Mapping[str, str]) -> SecretStr | None:
+class _Read:
+    """The environment, and what was read of it."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.names: list[str] = []
+
+    def __call__(self, name: str) -> str:
+        """The variable without blanks around it; empty if it is not set."""
+        value = self._environ.get(name, "").strip()
+        self.names += [name] if value else []
+        return value
+
+
+def _key(fields: Mapping[str, Any], read: _Read) -> SecretStr | None:
     """The key of a record; its environment variable wins, as where these files come from."""
     variable = fields.get("api_key_env")
-    if isinstance(variable, str) and (value := environ.get(variable, "").strip()):
+    if isinstance(variable, str) and (value := read(variable)):
         return SecretStr(value)
-    if key := _text(fields, "api_key", environ):
+    if key := _text(fields, "api_key", read):
         return SecretStr(key)
     if variable is not None:
         raise Unreadable("the environment variable that api_key_env names is not set")
@@ -138,7 +157,7 @@ def _truth(fields: Mapping[str, Any], name: str, *, usual: bool) -> bool:
     return word in _TRUE
 
 
-def _text(fields: Mapping[str, Any], name: str, environ: Mapping[str, str]) -> str | None:
+def _text(fields: Mapping[str, Any], name: str, read: _Read) -> str | None:
     """A field as text, with `${NAME}` replaced; None if it is empty. Raises Unreadable."""
     value = fields.get(name)
     if value is None:
@@ -147,9 +166,10 @@ def _text(fields: Mapping[str, Any], name: str, environ: Mapping[str, str]) -> s
         raise Unreadable(f"its field {name} is no text")
 
     def replace(match: re.Match[str]) -> str:
-        if not environ.get(match[1]):
+        value = read(match[1])
+        if not value:
             raise Unreadable(f"its field {name} names an environment variable that is not set")
-        return environ[match[1]]
+        return value
 
     return _VARIABLE.sub(replace, str(value)).strip() or None
 

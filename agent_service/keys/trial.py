@@ -10,7 +10,7 @@ from typing import Literal
 
 from agent_service.model_pool import make_provider
 from routing.config import ModelCard, ProviderSpec
-from routing.errors import KeyRefused, ProviderError, RateLimited
+from routing.errors import KeyRefused, ProviderError, ProviderTimeout, ProviderUnreachable, RateLimited
 from routing.providers.base import Provider
 
 REQUEST_SECONDS = 20.0
@@ -55,7 +55,7 @@ async def _try_out(provider: Provider) -> Trial:
             return Trial("refused", _said(error))
         silence = _said(error)
     except ProviderError as error:
-        if error.status is None:
+        if isinstance(error, ProviderTimeout | ProviderUnreachable):
             return Trial("unknown", _said(error))
         silence = _said(error)
     count = None if listed is None else len(listed)

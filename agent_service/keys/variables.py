@@ -50,6 +50,13 @@ def accounts_of_variables(
     ], unknown
 
 
+def usual_provider(variable: str) -> str | None:
+    """The provider whose key or address that variable usually holds."""
+    keys, addresses = _usual_names()
+    place = _place(variable, keys)
+    return place[0] if place else addresses.get(variable)
+
+
 def _place(name: str, keys: dict[str, str]) -> tuple[str, str] | None:
     """Provider and account that a variable is about."""
     if provider := keys.get(name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,7 +35,11 @@ class AccountView:
     enabled: bool = True
     models: tuple[str, ...] | None = None
     allow_private: bool = True
+    proven: bool = True
+    """False = its key was stored without being seen to be good, and nothing has answered since."""
     cap_usd_per_day: float | None = None
+    spent_usd_today: float | None = None
+    """Of that, since midnight UTC; None = it has no cap, or is not in use."""
     limits: RateLimits | None = None
     problem: str | None = None
     updated_at: float | None = None
@@ -73,6 +77,10 @@ class Scene:
     """By provider."""
     rests: Mapping[str, str]
     """Account -> why nothing of it is asked just now."""
+    spent: Mapping[str, float]
+    """Account -> US dollars spent today, of those in use that have a cap."""
+    doubted: Collection[str]
+    """The accounts whose keys are not proven good."""
 
 
 def provider_views(scene: Scene, *, everything: bool = False) -> list[ProviderView]:
@@ -123,6 +131,7 @@ def _configured(spec: ProviderSpec, scene: Scene) -> AccountView:
         rests=scene.rests.get(spec.account_id),
         models=tuple(card.id for card in entry.models) if entry and entry.models else None,
         cap_usd_per_day=spec.cap_usd_per_day,
+        spent_usd_today=scene.spent.get(spec.account_id),
         limits=None if spec.limits == NO_LIMITS else spec.limits,
     )
 
@@ -140,7 +149,9 @@ def _stored(account: Account, scene: Scene) -> AccountView:
         enabled=account.options.enabled,
         models=None if models is None else tuple(card.id for card in models),
         allow_private=account.options.allow_private,
+        proven=not in_use or place not in scene.doubted,
         cap_usd_per_day=account.options.cap_usd_per_day,
+        spent_usd_today=scene.spent.get(place) if in_use else None,
         limits=account.options.limits,
         problem=account.problem or scene.joined.unusable.get(place),
         updated_at=account.updated_at,

@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 
 LARGEST = 1 << 20
 """Bytes of an answer that is kept."""
-_CALLS = ("tools", "functions", "tool_choice", "function_call")
-"""Fields of requests whose answer may be an action; repeating one unasked would be wrong."""
+_VARYING = ("tools", "functions", "tool_choice", "function_call", "web_search_options", "audio", "modalities")
+"""Fields of requests whose answer may be an action, which is wrong to repeat unasked; or news of the web, or
+sound, which come out differently each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class KeptAnswer:
 
     data: dict[str, Any]
     decision: RouteDecision
+    address: str | None
+    """Where it was given; None = that was not kept."""
 
 
 class AnswerCache:
@@ -46,7 +49,7 @@ class AnswerCache:
         temperature = body.get("temperature")
         if not self.settings.enabled or type(temperature) not in (int, float) or temperature != 0:
             return None
-        if any(body.get(name) for name in _CALLS) or body.get("n") not in (None, 1):
+        if any(body.get(name) for name in _VARYING) or body.get("n") not in (None, 1):
             return None
         wish = [request.model, request.provider, request.quality, body]
         try:
@@ -67,10 +70,10 @@ class AnswerCache:
         account = kept.get("account", DEFAULT_ACCOUNT)  # an answer may have been kept by an older version
         dropped = tuple(kept.get("dropped", ()))
         decision = RouteDecision(kept["provider"], kept["model"], dropped=dropped, account=account)
-        return KeptAnswer(kept["data"], decision)
+        return KeptAnswer(kept["data"], decision, kept.get("address"))
 
-    async def put(self, principal: str, key: str, answer: ChatCompletion) -> None:
-        """Keep a whole answer; one that was cut off by a limit is none."""
+    async def put(self, principal: str, key: str, answer: ChatCompletion, address: str) -> None:
+        """Keep a whole answer that was given at that address; one that was cut off by a limit is none."""
         if any(choice.get("finish_reason") != "stop" for choice in answer.data["choices"]):
             return
         decision = answer.decision
@@ -78,6 +81,7 @@ class AnswerCache:
             "provider": decision.provider,
             "model": decision.model,
             "account": decision.account,
+            "address": address,
             "dropped": decision.dropped,
             "data": answer.data,
         }

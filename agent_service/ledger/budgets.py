@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent_service.ledger.book import UsageBook
@@ -65,8 +65,7 @@ class BudgetKeeper:
         limits = [each.limit for each in budgets]
         short = await self._store.reserve(call_id, limits, usd, seconds)
         if short is not None:
-            budget = next(each for each in budgets if each.limit == short.limit)
-            raise self._capped(spec, short, usd) if budget.is_cap else self._exceeded(budget, short, usd)
+            raise self._told(next(each for each in budgets if each.limit == short.limit), spec, short, usd)
 
     async def used_up(self, spec: ProviderSpec) -> BudgetExceeded | None:
         """Why nothing may be spent at the account today any more; None = something may be."""
@@ -76,16 +75,48 @@ class BudgetKeeper:
                 return self._capped(spec, Shortage(cap.limit, spent, 0.0), 0.0)
         return None
 
+    async def refusals(
+        self, payer: Payer, calls: Sequence[tuple[float, ProviderSpec]]
+    ) -> list[BudgetExceeded | None]:
+        """For each call, so dear at that account, why it could not be paid now; None = it could.
+
+        Raises SQLAlchemyError when nobody can tell.
+        """
+        shared = self._budgets(payer)
+        budgets = [[*shared, *self._cap(spec)] for _, spec in calls]
+        if not any(budgets):
+            return [None for _ in calls]
+        await self._book.flush()
+        accounts = {each.limit.account for of_call in budgets for each in of_call}
+        spent = {account: await self._store.spent(account) for account in accounts}
+        return [
+            self._refusal(of_call, spec, usd, spent)
+            for (usd, spec), of_call in zip(calls, budgets, strict=True)
+        ]
+
+    async def spent_today(self, spec: ProviderSpec) -> float:
+        """US dollars that this day's calls (UTC) at the account took, as budgets count them."""
+        return await self._store.spent(of_provider_account(spec.name, spec.account, self._today))
+
+    def _refusal(
+        self, budgets: Sequence[_Budget], spec: ProviderSpec, usd: float, spent: Mapping[Account, float]
+    ) -> BudgetExceeded | None:
+        for budget in budgets:
+            short = Shortage(budget.limit, spent[budget.limit.account], 0.0)
+            if short.spent + usd > budget.limit.usd:
+                return self._told(budget, spec, short, usd)
+        return None
+
     def _cap(self, spec: ProviderSpec) -> list[_Budget]:
         """The account's own, if it has one."""
         if spec.cap_usd_per_day is None:
             return []
-        account = of_provider_account(spec.name, spec.account, int(self._clock() // DAY_SECONDS))
+        account = of_provider_account(spec.name, spec.account, self._today)
         return [_Budget("", "", Limit(account, spec.cap_usd_per_day), renewed=True, is_cap=True)]
 
     def _budgets(self, payer: Payer) -> list[_Budget]:
         """Those that the payer's calls count against."""
-        settings, day = self.settings, int(self._clock() // DAY_SECONDS)
+        settings, day = self.settings, self._today
         known: list[tuple[str, str, Account | None, float | None]] = [
             ("per_day_usd", "a day", everybody(day), settings.per_day_usd),
             (
@@ -121,6 +152,13 @@ class BudgetKeeper:
             account_id=spec.account_id,
             spent=spent,
         )
+
+    def _told(self, budget: _Budget, spec: ProviderSpec, short: Shortage, usd: float) -> BudgetExceeded:
+        return self._capped(spec, short, usd) if budget.is_cap else self._exceeded(budget, short, usd)
+
+    @property
+    def _today(self) -> int:
+        return int(self._clock() // DAY_SECONDS)
 
     @property
     def _until_midnight(self) -> float:

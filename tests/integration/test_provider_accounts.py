@@ -186,6 +186,20 @@ def test_a_provider_that_cannot_be_reached_proves_nothing(tmp_path: Path) -> Non
             assert (saved.status_code, saved.json()["trial"]["state"]) == (201, "unknown")
 
 
+def test_a_key_that_was_not_tried_is_called_so_until_it_answers(tmp_path: Path) -> None:
+    def proven() -> bool:
+        (account,) = service.client.get("/api/providers/mine").json()["accounts"]
+        return bool(account["proven"])
+
+    with ScriptedUpstream(otherwise="ok") as upstream, RunningService(tmp_path, upstream) as service:
+        add(service, upstream, verify=False)
+        assert not proven()
+        assert chat(service, "mine/m1").status_code == 200
+        assert proven()
+        add(service, upstream)
+        assert proven()
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -250,7 +264,11 @@ def test_an_import_says_what_was_taken_skipped_and_why(tmp_path: Path) -> None:
         ]
         body = {"text": json.dumps(records)}
         tried = imported(service, **body, dry_run=True)
-        assert [(each["stored"], each["problem"]) for each in tried["accounts"]] == [(False, None)] * 4
+        assert not any(each["stored"] for each in tried["accounts"])
+        foreseen = {each["provider"]: each["problem"] for each in tried["accounts"]}
+        assert foreseen["good"] is None and foreseen["bad"] is None, "only its provider knows"
+        assert "must start with https://" in foreseen["near"]
+        assert "comes from the configuration file" in foreseen["up1"]
         assert service.client.get("/api/providers/good").status_code == 404 and upstream.requests == []
         done = imported(service, **body)
         problems = {each["provider"]: each["problem"] for each in done["accounts"]}

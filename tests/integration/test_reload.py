@@ -137,6 +137,42 @@ def test_the_cache_is_turned_on_and_off(tmp_path: Path) -> None:
         wait_until(lambda: not hit())
 
 
+def test_a_kept_answer_is_given_only_while_its_name_means_who_gave_it(tmp_path: Path) -> None:
+    def asked() -> tuple[int, str, bool]:
+        answer = chat(service, model="mine", temperature=0)
+        headers = answer.headers
+        return answer.status_code, headers.get("x-router-model", ""), "x-router-cache" in headers
+
+    paid = {"id": "m1", "input_price": 1.0, "output_price": 1.0}
+    with (
+        ScriptedUpstream(otherwise="one") as first,
+        ScriptedUpstream(otherwise="two") as second,
+        RunningService(
+            tmp_path,
+            providers={
+                "up1": provider_row(first, models=[paid]),
+                "up2": provider_row(second, models=[{"id": "m2"}]),
+            },
+            models={"mine": [{"provider": "up1", "model": "m1"}]},
+            cache={"enabled": True},
+        ) as service,
+    ):
+        assert [asked(), asked()] == [(200, "m1", False), (200, "m1", True)]
+        rewrite(service, router={"free_only": True, "detect_local": False})
+        wait_until(lambda: asked()[0] != 200)
+        rewrite(service, router={"detect_local": False})
+        wait_until(lambda: asked() == (200, "m1", True))
+        rewrite(service, models={"mine": [{"provider": "up2", "model": "m2"}]})
+        wait_until(lambda: asked()[1] == "m2")
+        rewrite(service, models={})
+        wait_until(lambda: asked()[0] == 404)
+        moved = provider_row(second, models=[paid])
+        rewrite(service, models={"mine": [{"provider": "up1", "model": "m1"}]}, providers={"up1": moved})
+        wait_until(lambda: asked()[0] == 200)
+        content = chat(service, model="mine", temperature=0).json()["choices"][0]["message"]["content"]
+        assert content == "two"  # the same name at another address is somebody else
+
+
 def test_sections_that_wait_for_the_next_start_are_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

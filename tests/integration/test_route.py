@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from tests.service import RunningService, provider_row
-from tests.upstream import ScriptedUpstream, Step, calls, status
+from tests.upstream import ScriptedUpstream, Step, calls, says, status
 
 HI = {"messages": [{"role": "user", "content": "hi"}]}
 CHAT = "/v1/chat/completions"
+UNREACHABLE = "gave no list of models: dead could not be reached"
 
 
 def row(upstream: ScriptedUpstream, **card: Any) -> dict[str, Any]:
@@ -91,6 +92,80 @@ def test_an_unrated_model_is_called_so(tmp_path: Path) -> None:
     ):
         found = service.client.get("/v1/route", params={"quality": "best_quality"}).json()["candidates"]
         assert found[1]["reason"] == "not rated, taken for 0.40 against 0.93 of up1/m1"
+
+
+def test_a_provider_that_gives_no_list_of_models_is_told_everywhere(tmp_path: Path) -> None:
+    with ScriptedUpstream() as gone:
+        address = gone.base_url
+    with (
+        ScriptedUpstream() as upstream,
+        ScriptedUpstream(models=()) as bare,
+        RunningService(
+            tmp_path,
+            upstream,
+            providers={
+                "dead": {"base_url": address, "api_key": "none"},
+                "bare": {"base_url": bare.base_url, "api_key": "none"},
+            },
+        ) as service,
+    ):
+        answer = service.client.get("/v1/route").raise_for_status().json()
+        assert answer["silent"] == [
+            {"provider": "bare", "account": "default", "reason": "lists no models"},
+            {"provider": "dead", "account": "default", "reason": UNREACHABLE},
+        ]
+        assert service.client.get("/v1/route", params={"provider": "up1"}).json()["silent"] == []
+        health = service.client.get("/health").json()
+        assert health["status"] == "degraded"
+        assert health["providers"] == {"up1": True, "dead": False, "bare": False}
+        assert any("dead/default" in each and address in each for each in health["problems"])
+        (account,) = service.client.get("/api/providers/dead").json()["accounts"]
+        assert account["rests"] == UNREACHABLE
+
+
+def test_what_no_budget_allows_is_not_called_ready(tmp_path: Path) -> None:
+    price = {"input_price": 1000.0, "output_price": 10_000.0}
+    with ScriptedUpstream(otherwise=says("x", usage=(10, 40))) as upstream:
+        providers = {
+            "paid": {**row(upstream, quality=0.9, **price), "api_key": "sk-0123456789ab"},
+            "free": row(upstream, quality=0.3, free=True),
+        }
+        with RunningService(tmp_path, providers=providers, budgets={"per_day_usd": 0}) as service:
+            first, last = service.client.get("/v1/route").json()["candidates"]
+            assert (first["provider"], first["ready"]) == ("free", True)
+            assert first["reason"].startswith("the best value")
+            assert not last["ready"] and "budgets.per_day_usd" in last["reason"]
+        providers["paid"]["cap_usd_per_day"] = 6.2
+        with RunningService(tmp_path, providers=providers, budgets={"per_day_usd": 100}) as service:
+            assert all(each["ready"] for each in service.client.get("/v1/route").json()["candidates"])
+            body = {**HI, "model": "paid/m1", "max_tokens": 60}
+            assert service.client.post(CHAT, json=body).status_code == 200
+            shown = service.client.get("/v1/route").json()["candidates"]
+            assert [(each["provider"], each["ready"]) for each in shown] == [("free", True), ("paid", False)]
+            assert shown[1]["reason"].startswith("The cap of $6.20 a day of paid/default does not allow")
+            (account,) = service.client.get("/api/providers/paid").json()["accounts"]
+            assert (account["cap_usd_per_day"], account["spent_usd_today"]) == (6.2, pytest.approx(0.41))
+
+
+def test_a_link_of_a_chain_keeps_its_number_while_another_rests(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(otherwise=status(429, "slow down", retry_after=900)) as limited,
+        ScriptedUpstream(otherwise="ok") as upstream,
+        RunningService(
+            tmp_path,
+            limited,
+            upstream,
+            models={"mine": [{"provider": each, "model": "m1"} for each in ("up1", "up2")]},
+        ) as service,
+    ):
+        assert service.client.post(CHAT, json={**HI, "model": "mine"}).status_code == 200
+        shown = service.client.get("/v1/route", params={"model": "mine"}).json()["candidates"]
+        assert [(each["provider"], each["reason"]) for each in shown] == [
+            ("up2", "number 2 of the chain"),
+            ("up1", "left alone for 15 min: rate limit"),
+        ]
+        (account,) = service.client.get("/api/providers/up1").json()["accounts"]
+        assert account["rests"] == "left alone for 15 min: rate limit"
 
 
 def test_the_answer_is_documented(tmp_path: Path) -> None:

@@ -154,7 +154,25 @@ def test_a_model_without_prices_is_counted_but_not_priced(tmp_path: Path) -> Non
     with ScriptedUpstream(["ok"]) as upstream, service(tmp_path, upstream, model=MODEL) as running:
         running.client.post(CHAT, json=HI).raise_for_status()
         total = used(running)["total"]
-        assert (total["unpriced_calls"], total["cost_usd"], total["prompt_tokens"]) == (1, 0.0, 11)
+        assert (total["unpriced_calls"], total["cost_usd"], total["prompt_tokens"]) == (1, None, 11)
+
+
+def test_prices_that_the_operator_wrote_count_for_a_server_without_a_key(tmp_path: Path) -> None:
+    model = {**MODEL, "input_price": 1000.0, "output_price": 10_000.0}
+    with (
+        ScriptedUpstream(otherwise=says("x")) as upstream,
+        RunningService(
+            tmp_path,
+            providers={"team": provider_row(upstream, models=[model])},
+            budgets={"per_day_usd": 0.25},
+        ) as running,
+    ):
+        body = {**HI, "max_tokens": 10}
+        answers = [running.client.post(CHAT, json=body).status_code for _ in range(3)]
+        assert answers == [200, 200, 429]
+        assert used(running)["total"]["cost_usd"] > 0
+        (shown,) = running.client.get("/v1/route").json()["candidates"]
+        assert (shown["input_price"], shown["output_price"]) == (1000.0, 10_000.0)
 
 
 def test_many_at_once_do_not_overspend(tmp_path: Path, place: Place) -> None:

@@ -325,6 +325,8 @@ def test_a_full_disk_doubles_and_loses_no_finding(tmp_path: Path, caplog: pytest
         ({"temperature": 0, "tools": [{"type": "function"}]}, False),
         ({"temperature": 0, "n": 2}, False),
         ({"temperature": 0, "seed": 1 << 70}, False),
+        ({"temperature": 0, "web_search_options": {"search_context_size": "low"}}, False),
+        ({"temperature": 0, "modalities": ["text", "audio"], "audio": {"voice": "alloy"}}, False),
     ],
 )
 def test_which_requests_have_one_answer(tmp_path: Path, body: dict[str, object], is_kept: bool) -> None:

@@ -80,6 +80,26 @@ def test_a_rate_limit_goes_on_after_a_restart_and_ends_in_time(place: Place) -> 
     on(place, scenario)
 
 
+def test_how_reliable_a_model_was_is_known_after_a_restart(place: Place) -> None:
+    async def scenario(database: Database) -> None:
+        before = Process(database, NOON)
+        async with before.keeper:
+            for _ in range(3):
+                before.health.faulted(KEY, before.now)
+            before.health.doubt("a:work")
+            rate = before.health.snapshot(before.now).of(KEY).trust(before.now)
+        after = Process(database, NOON + 60)
+        async with after.keeper:
+            known = after.health.snapshot(after.now).of(KEY)
+            assert known.success_rate == pytest.approx(rate)
+            assert rate < known.trust(after.now) < 0.8  # forgiven meanwhile, as if there had been no restart
+            assert after.health.doubted == {"a:work"}
+            after.health.answered(KEY, after.now)
+            assert not after.health.doubted
+
+    on(place, scenario)
+
+
 def test_a_disabled_key_stays_so_until_it_is_another_one_or_proves_good(tmp_path: Path) -> None:
     async def scenario(database: Database) -> None:
         first = Process(database, NOON)

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from routing.candidate import Candidate
-from routing.catalogue import known_models, known_providers, spec_for
+from routing.catalogue import known_models, known_providers, nearest_providers, spec_for
 from routing.config import ModelCard
 from routing.errors import ProviderNotFound
 from routing.terms import Terms, all_terms, sources, terms_of
@@ -98,6 +98,22 @@ def test_unknown_name_gets_the_nearest() -> None:
         spec_for("grok", None)
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("azure_openai", "azure"),
+        ("nim", "nvidia_nim"),
+        ("google", "gemini"),
+        ("google-ai-studio", "gemini"),
+        ("hf", "huggingface"),
+        ("Together AI", "together"),
+        ("open-router", "openrouter"),
+    ],
+)
+def test_a_provider_is_found_by_its_other_names(name: str, meant: str) -> None:
+    assert nearest_providers(name) == (meant,)
+
+
 def test_importing_reads_nothing() -> None:
     code = (
         "import sys\n"
@@ -144,6 +160,8 @@ def test_terms_tell_what_a_person_should_know() -> None:
     assert "non-commercial" in (terms_of("cohere").restriction or "")
     assert "EEA" in (terms_of("gemini").training or "")
     assert "20 requests per minute (free models)" in [each.words for each in terms_of("openrouter").limits]
+    assert "1,000,000 tokens per day (trial)" in [each.words for each in terms_of("cerebras").limits]
+    assert "1 request per second (account)" in [each.words for each in terms_of("mistral").limits]
     credit = terms_of("cerebras").credit
     assert credit is not None and credit.words == "$5 for 30 days"
 

@@ -18,6 +18,7 @@ from routing.errors import (
     RequestRejected,
 )
 from routing.faults import from_error_object, from_status, retry_after
+from routing.spans import LONGEST
 
 
 def error(message: str = "", **fields: Any) -> dict[str, Any]:
@@ -145,6 +146,13 @@ def test_the_message_names_provider_and_reason_and_hides_the_key() -> None:
         ({"retry-after": "1e400"}, "", None),
         ({}, "Please try again in 7.66s.", 7.66),
         ({}, "Please retry in 340ms", 0.34),
+        ({}, "Please try again in 1m30.5s.", 90.5),
+        ({}, "Please try again in 7m12.5s. Visit us", 432.5),
+        ({}, "Please try again in 2h3m4.5s.", 7384.5),
+        ({}, "Try again after 1 hour 30 Minutes", 5400.0),
+        ({}, "try again in 2 months", None),
+        ({"retry-after": "9" * 17}, "", LONGEST),
+        ({}, "try again in 999 days", LONGEST),
         ({}, "no idea", None),
     ],
 )

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from agent_service.keys.account import Account, AccountOptions, checked_account, last4, masked, retirement
 from agent_service.keys.address import checked_address
-from agent_service.keys.errors import AccountInvalid
+from agent_service.keys.errors import AccountInvalid, AddressNotPublic
 from agent_service.keys.joining import join
 from agent_service.settings import Settings
 
@@ -49,7 +49,7 @@ def test_public_addresses(address: str) -> None:
     ],
 )
 def test_addresses_of_this_machine_or_its_network_need_leave(address: str) -> None:
-    with pytest.raises(AccountInvalid, match="allow_private") as raised:
+    with pytest.raises(AddressNotPublic, match="allow_private") as raised:
         checked_address(address, allow_private=False)
     assert raised.value.param == "base_url"
     assert checked_address(address, allow_private=True) == address
@@ -78,6 +78,7 @@ def test_what_is_no_address_is_refused_and_not_repeated(address: str, allow_priv
     with pytest.raises(AccountInvalid) as raised:
         checked_address(address, allow_private=allow_private)
     assert "secret-word" not in str(raised.value)
+    assert not isinstance(raised.value, AddressNotPublic), "leave would not help"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent_service.keys.account import checked_account
 from agent_service.keys.errors import AccountError
-from agent_service.keys.imports import Imported, described, read_accounts
+from agent_service.keys.imports import Imported, described, gives_away, read_accounts
 from routing.redaction import redact
 
 KEY, SECOND = "gsk_0123456789abcdefWXYZ", "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -35,6 +35,26 @@ def told(found: Imported) -> str:
     return "\n".join(
         [found.form, *map(described, found.accounts), *(f"{n.where}: {n.reason}" for n in found.skipped)]
     )
+
+
+@pytest.mark.parametrize(
+    ("record", "gives"),
+    [
+        ("groq: {api_key_env: GROQ_API_KEY}", False),
+        ("groq: {api_key_env: GROQ_API_KEY_2}", False),
+        ("groq: {api_key_env: GROQ_API_KEY, base_url: 'https://api.groq.com/openai/v1'}", False),
+        ("groq: {api_key_env: GH_TOKEN}", True),
+        ("groq: {api_key_env: GROQ_API_KEY, base_url: 'https://thief.example/v1'}", True),
+        ("own: {api_key: '${GH_TOKEN}', base_url: 'https://thief.example/v1'}", True),
+        ("own: {api_key: none, base_url: 'https://thief.example/${GH_TOKEN}'}", True),
+        (f"own: {{api_key: {KEY}, base_url: 'https://models.example/v1'}}", False),
+    ],
+)
+def test_what_a_file_would_give_away_of_the_environment(record: str, gives: bool) -> None:
+    environ = dict.fromkeys(("GROQ_API_KEY", "GROQ_API_KEY_2", "GH_TOKEN"), SECOND)
+    (account,) = read_accounts(record, environ).accounts
+    assert gives_away(account) is gives
+    assert SECOND not in described(account)
 
 
 FORMS = {

@@ -45,6 +45,27 @@ def test_only_what_comes_of_a_request_tells_where_anybody_may_list(answer: Scrip
         assert len(upstream.requests) == 1
 
 
+def test_a_list_that_breaks_off_does_not_hide_a_wrong_key() -> None:
+    async def scenario(port: int) -> Trial:
+        address = f"http://127.0.0.1:{port}/v1"
+        card = ModelCard(id="m1")
+        spec = ProviderSpec(name="mine", base_url=address, api_key=SecretStr("sk-0123456789"), models=(card,))
+        return await try_out(spec, public_only=False)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        if asked.startswith(b"POST"):
+            writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            await writer.drain()
+        writer.close()
+
+    async def both() -> Trial:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            return await scenario(server.sockets[0].getsockname()[1])
+
+    assert asyncio.run(both()).state == "refused"
+
+
 def test_nothing_to_ask_proves_nothing() -> None:
     with ScriptedUpstream(otherwise="ok", models=()) as upstream:
         assert tried(upstream) == Trial("unknown", "0 models listed", 0)
