@@ -1,7 +1,8 @@
 """The `agent-service` command: speaks HTTP to a service, a running one or its own, and words to people.
 
-Knows nothing of graphs or stores. Everything heavy is imported inside the commands, so that `--help` and
-`--version` answer at once.
+Knows nothing of graphs. What must work while no service can start opens the database itself: `doctor`,
+`threads list` and `providers remove --unreadable`. Everything heavy is imported inside the commands, so that
+`--help` and `--version` answer at once.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class ServiceClient:
 
     def full_id(self, beginning: str) -> str:
         """The id of the one thread whose id begins so, else what was given. Raises Fault when several do."""
-        several = f"several threads begin with {beginning}; give more of the id"
+        several = f"Several threads begin with {beginning}; give more of the id"
         return full_id(beginning, self._thread_ids(), several)
 
     def diff(self, thread_id: str) -> str:
@@ -185,11 +185,11 @@ class ServiceClient:
         body = {**wanted, "dry_run": dry_run}
         return self._json("POST", "/v1/agents/threads/prune", json=body, timeout=PRUNE_SECONDS)
 
-    def route(self, task: str, quality: str) -> list[Json]:
-        """Every model an agent could be given such a task with, best first, each with the reason."""
+    def route(self, task: str, quality: str) -> Json:
+        """Every model an agent could be given such a task with, best first, each with the reason; and the
+        accounts that have none."""
         params = {"task": task[:MOST_TASK], "quality": quality, "tools": True}
-        found: list[Json] = self._json("GET", "/v1/route", params=params)["candidates"]
-        return found
+        return self._json("GET", "/v1/route", params=params)
 
     def providers(self, *, everything: bool = False) -> list[Json]:
         """The providers and their accounts."""
@@ -250,7 +250,7 @@ class ServiceClient:
     def _check_open(self) -> None:
         """Raises Disconnected when the command has ended: threads of its own may come too late."""
         if self._http.is_closed:
-            raise Disconnected("the command is at its end already")
+            raise Disconnected("The command is at its end already.")
 
     def _once(self, path: str, body: Json) -> Begin:
         headers = {_KEY: uuid4().hex}
@@ -268,7 +268,9 @@ class ServiceClient:
             if not response.is_success:
                 raise _refusal(response.status_code, response.read())
             yield from server_sent_events(response.iter_bytes())
-        raise Disconnected("the service ended the stream before the run was done")
+        raise Disconnected(
+            "The service ended the stream before the run was done; `threads follow` comes back to it."
+        )
 
 
 def _segment(thread_id: str) -> str:
@@ -288,7 +290,9 @@ def _connection_faults() -> Iterator[None]:
     try:
         yield
     except httpx.HTTPError as error:
-        raise Disconnected(f"the connection to the service failed ({type(error).__name__})") from None
+        raise Disconnected(
+            f"The connection to the service failed ({type(error).__name__}); look whether it still runs."
+        ) from None
 
 
 def _refusal(status: int, content: bytes) -> Refused:

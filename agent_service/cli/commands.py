@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from agent_service import __version__
 from agent_service.cli.options import (
@@ -20,19 +21,33 @@ from agent_service.cli.options import (
 )
 from agent_service.cli.provider_commands import providers
 from agent_service.cli.thread_commands import threads
+from routing.types import Quality
 
-Quality = Literal["fastest", "balanced", "best_quality"]
 Grouping = Literal["day", "provider", "account", "model", "thread"]
 Level = Literal["debug", "info", "warning", "error"]
 
+
+class _Commands(TyperGroup):
+    """Tells wrong usage without the words of the library that checks values."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 cli = typer.Typer(
     name="agent-service",
-    help="A self-hosted coding agent that asks when it has to, and never loses the thread.",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-local = typer.Typer(help="The embedded model: runs on this machine, needs no key.", no_args_is_help=True)
+local = typer.Typer(
+    help="Manage the embedded model, which runs on this machine and needs no key.", no_args_is_help=True
+)
 cli.add_typer(providers, name="providers")
 cli.add_typer(local, name="local")
 cli.add_typer(threads, name="threads")
@@ -55,17 +70,23 @@ def main(
 
 @cli.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 = any free one.", show_default="8000")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Listen on this address, 127.0.0.1 unless configured otherwise.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Listen on this port, 8000 unless configured otherwise; 0 takes any free one."),
+    ] = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     allow_root: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="DIR", help="A further folder that projects may be in; may be given several times."
+            metavar="DIR",
+            help="Allow projects in this folder as well; repeat the option for several folders.",
         ),
     ] = None,
-    log_level: Annotated[Level, typer.Option(help="How much to log.")] = "info",
+    log_level: Annotated[Level, typer.Option(help="Log messages of this level and above.")] = "info",
 ) -> None:
     """Start the HTTP service."""
     from agent_service.cli.serve import serve as serve_until_stopped
@@ -77,21 +98,37 @@ def serve(
 
 @cli.command()
 def run(
-    instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", show_default=False)],
+    instruction: Annotated[
+        str,
+        typer.Argument(metavar="INSTRUCTION", show_default=False, help="What to do, in quotes."),
+    ],
     project: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The project to work in.", show_default="the current folder"),
+        typer.Option(
+            metavar="DIR",
+            help="Work in this folder; without the option, in the current one, or in that of the thread.",
+        ),
     ] = None,
-    thread: Annotated[str | None, typer.Option(metavar="ID", help="Go on with this thread.")] = None,
-    quality: Annotated[Quality | None, typer.Option(help="How to choose the model.")] = None,
-    provider: Annotated[str | None, typer.Option(help="Only this provider.")] = None,
-    model: Annotated[str | None, typer.Option(help="An alias, provider/model, or a model's own id.")] = None,
+    thread: Annotated[
+        str | None,
+        typer.Option(metavar="THREAD", help="Go on with this thread: its id, or the beginning of it."),
+    ] = None,
+    quality: Annotated[
+        Quality | None, typer.Option(help="Choose the model by this; best_quality if omitted.")
+    ] = None,
+    provider: Annotated[str | None, typer.Option(metavar="NAME", help="Use only this provider.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Use this model: an alias, provider/model, or the model's own id."
+        ),
+    ] = None,
     yes: YesOption = False,
     json: ResponseJsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Give the agent an instruction, watch it work, answer its questions."""
+    """Give the agent an instruction, watch it work, and answer its questions."""
     from agent_service.cli.conversation import faults_as_json
     from agent_service.cli.run import Wish
     from agent_service.cli.run import run as carry_out
@@ -110,7 +147,7 @@ def demo(
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """See it work: a small project, a question, a changed file. Needs no key."""
+    """Watch the agent change a small project after asking you a question. Needs no key."""
     from agent_service.cli.demo import demo as show
 
     raise typer.Exit(show(quiet_start(config, data_dir), yes=yes))
@@ -118,7 +155,7 @@ def demo(
 
 @cli.command()
 def doctor(json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
-    """Check what is configured, reachable and writable, and say what to do about the rest."""
+    """Check what is configured, reachable and writable, and say how to mend the rest."""
     from agent_service.cli.doctor import doctor as examine
 
     raise typer.Exit(examine(config, overrides_of(data_dir), as_json=json))
@@ -127,14 +164,16 @@ def doctor(json: JsonOption = False, config: ConfigOption = None, data_dir: Data
 @cli.command()
 def models(
     why: Annotated[
-        str | None, typer.Option(metavar="TASK", help="Rank them for this task, with the reasons.")
+        str | None, typer.Option(metavar="TASK", help="Rank the models for this task, and give the reasons.")
     ] = None,
-    quality: Annotated[Quality, typer.Option(help="What to rank by.")] = "best_quality",
+    quality: Annotated[
+        Quality, typer.Option(help="Rank the models by this; the default is also that of `run`.")
+    ] = "best_quality",
     json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """List the models, best first."""
+    """List the models in the order in which `run` would ask them."""
     from agent_service.cli.models import show_models
 
     show_models(quiet_start(config, data_dir), why, quality, as_json=json)
@@ -142,14 +181,16 @@ def models(
 
 @cli.command()
 def usage(
-    by: Annotated[Grouping, typer.Option(help="What to add up.")] = "day",
-    days: Annotated[int, typer.Option(min=1, max=3660, help="Of so many days, today among them.")] = 30,
-    everybody: Annotated[bool, typer.Option("--all", help="Everybody's; needs an admin key.")] = False,
+    by: Annotated[Grouping, typer.Option(help="Group by this.")] = "day",
+    days: Annotated[
+        int, typer.Option(metavar="N", min=1, max=3660, help="Cover the last N days, including today (UTC).")
+    ] = 30,
+    everybody: Annotated[bool, typer.Option("--all", help="Include all users (needs an admin key).")] = False,
     json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Show what models cost: calls, tokens, money."""
+    """Show what the models cost: calls, tokens and money."""
     from agent_service.cli.usage import show_usage
 
     show_usage(quiet_start(config, data_dir), by, days, everybody=everybody, as_json=json)

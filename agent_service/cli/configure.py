@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from typing import get_args
 
 from agent_service.cli.client import Json, Refused, ServiceClient
 from agent_service.cli.connection import connect
@@ -12,15 +13,16 @@ from agent_service.cli.start import Start
 from agent_service.cli.terminal import Terminal
 from agent_service.cli.wording import command_name
 from agent_service.keys.address import checked_address
-from agent_service.keys.errors import AccountInvalid
+from agent_service.keys.errors import AccountInvalid, AddressNotPublic
+from routing.types import Tier
 
-_TIERS = ("free", "trial", "paid", "local")
+_TIERS: tuple[str, ...] = get_args(Tier)
 
 
 def configure(start: Start) -> int:
     """Ask for providers and keys until nothing is entered; the exit code says whether one was stored."""
     if not sys.stdin.isatty():
-        raise Fault(f"this asks questions; in a script, use {command_name()} providers add", WRONG_USAGE)
+        raise Fault(f"This asks questions; in a script, use `{command_name()} providers add`.", WRONG_USAGE)
     with connect(start) as client:
         return _Dialogue(client, Terminal()).run()
 
@@ -76,12 +78,11 @@ class _Dialogue:
         """Whether the address needs leave, and gets it; what else may be wrong is told when it is stored."""
         try:
             checked_address(address, allow_private=False)
-        except AccountInvalid as error:
-            if "allow_private" not in str(error):
-                return False
-            return self._asked(
-                "Not public or not https: may it be on this machine or its network? [y/N]"
-            ).lower() in ("y", "yes")
+        except AddressNotPublic:
+            question = "Not public or not https: may it be on this machine or its network? [y/N]"
+            return self._asked(question).lower() in ("y", "yes")
+        except AccountInvalid:
+            return False
         return False
 
     def _with_key(self, account: Json, *, needed: bool) -> bool:

@@ -15,7 +15,7 @@ from agent_service.cli.client import ServiceClient
 from agent_service.cli.fault import Fault
 from agent_service.cli.start import Start
 from agent_service.cli.terminal import Terminal
-from agent_service.settings import home_folder
+from agent_service.settings import home_folder, is_wildcard
 
 if TYPE_CHECKING:
     from agent_service.app import Launch
@@ -52,11 +52,11 @@ def running_service(start: Start) -> str | None:
     running = answers_as_agent_service(url)
     if start.names_data_dir:
         if running:
-            note = f"--data-dir is given, so the service running at {url} is not used"
+            note = f"--data-dir is given, so the service running at {url} is not used."
             Terminal(to_stderr=True).line(("  · ", "dim"), (note, "dim"))
         return None
     if named and not running:
-        raise Fault(f"no agent-service answers at {url}; start it, or unset {URL_VARIABLE}")
+        raise Fault(f"No agent-service answers at {url}; start it, or unset {URL_VARIABLE}.")
     return url if running else None
 
 
@@ -72,8 +72,14 @@ def open_service(start: Start, url: str) -> Iterator[ServiceClient]:
 def default_url(start: Start) -> str:
     """Where a service with this configuration listens."""
     server = start.settings.server
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)
-    return f"http://[{host}]:{server.port}" if ":" in host else f"http://{host}:{server.port}"
+    return url_of(server.host, server.port)
+
+
+def url_of(host: str, port: int) -> str:
+    """How this machine reaches what listens there."""
+    if is_wildcard(host):
+        host = "::1" if ":" in host else "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def answers_as_agent_service(url: str) -> bool:

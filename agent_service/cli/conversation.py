@@ -57,11 +57,17 @@ class Conversation:
     """One thread, followed and answered until it comes to an end."""
 
     def __init__(
-        self, client: ServiceClient, thread_id: str, audience: Audience, beginning: str = "working"
+        self,
+        client: ServiceClient,
+        thread_id: str,
+        audience: Audience,
+        beginning: str = "working",
+        *,
+        timed: bool = True,
     ) -> None:
-        """`beginning` is what goes on until the model first speaks."""
+        """`beginning` is what goes on until the model first speaks; `timed`: the run begins now."""
         self._client, self._thread_id, self._audience = client, thread_id, audience
-        self._view = RunView(audience.terminal, beginning)
+        self._view = RunView(audience.terminal, beginning, timed=timed)
         self._last: Event = {"thread_id": thread_id, "seq": 0}
         """The latest event that was seen."""
 
@@ -115,8 +121,8 @@ class Conversation:
             with _first_interrupt(self._cancel):
                 return self._watch(begin)
         except KeyboardInterrupt:
-            again = f"threads show {self._thread_id}{self._audience.options}"
-            self._view.note(f"Left. How it stands: {command_name()} {again}")
+            again = f"threads follow {self._thread_id}{self._audience.options}"
+            self._view.note(f"Left. Come back to it with: {command_name()} {again}")
             raise
         finally:
             self._view.quiet()
@@ -149,7 +155,7 @@ class Conversation:
                 break
             time.sleep(POLL_SECONDS)
         if thread["last_response"] is None:
-            raise Fault(f"thread {self._thread_id} has no run that came to an end")
+            raise Fault(f"Thread {self._thread_id} has no run that came to an end; give it an instruction.")
         response: Response = thread["last_response"]
         return response
 

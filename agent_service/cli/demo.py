@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shlex
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from agent_service.cli.answers import Answers, answers_from_stdin
+from agent_service.cli.client import Json, Refused, ServiceClient
 from agent_service.cli.connection import default_url, own_service
 from agent_service.cli.conversation import Audience, Conversation
 from agent_service.cli.fault import COMPLETED, FAILED
 from agent_service.cli.local import install
-from agent_service.cli.models import ranking
 from agent_service.cli.start import Start
 from agent_service.cli.terminal import Terminal
 from agent_service.cli.wording import command_name, laid_out
-from agent_service.model_pool import HOW_TO_BEGIN
-from routing.errors import NoProviderConfigured
-from routing.policy import Candidate
+from agent_service.model_pool import OTHER_MODELS
 
 FILES = {
     "README.md": "# Greeter\n\n`python greet.py` prints a greeting.\n",
@@ -37,18 +36,18 @@ DEFAULT_ANSWER = "Hello, Orion!"
 def demo(start: Start, *, yes: bool) -> int:
     """Show it on whatever model there is, else on the embedded one; returns the exit code."""
     terminal = Terminal()
-    model = _first_model(start)
-    if model is None:
-        terminal.line("No model is configured, so this demo needs the embedded one.")
-        if not _install(start, terminal, yes=yes):
-            return COMPLETED
-        model = _first_model(start)
-    project = _make_project()
-    _introduce(terminal, project, model)
-    thread_id = str(uuid4())
-    answers = _DemoAnswers(answers_from_stdin(terminal, yes=True), terminal)
-    body = {"instruction": INSTRUCTION, "thread_id": thread_id, "project_directory": str(project)}
-    with own_service(start, project) as client:
+    with _folder() as project, own_service(start, project) as client:
+        found = _models(client)
+        if found is None:
+            terminal.line("No model is configured, so this demo needs the embedded one.")
+            if not _install(start, terminal, yes=yes):
+                return FAILED
+            found = _models(client)
+        _fill(project)
+        _introduce(terminal, project, _described(client, found))
+        thread_id = str(uuid4())
+        answers = _DemoAnswers(answers_from_stdin(terminal, yes=True), terminal)
+        body = {"instruction": INSTRUCTION, "thread_id": thread_id, "project_directory": str(project)}
         conversation = Conversation(client, thread_id, Audience(terminal, answers), start.beginning)
         exit_code = conversation.run(client.invoke(body))
     if exit_code == COMPLETED:
@@ -72,13 +71,26 @@ class _DemoAnswers:
         return DEFAULT_ANSWER if answer is None else answer
 
 
-def _first_model(start: Start) -> Candidate | None:
-    """The model that would be asked first."""
+def _models(client: ServiceClient) -> list[Json] | None:
+    """The models as the agent would ask them; None = the service has no provider at all."""
     try:
-        ranked = asyncio.run(ranking(start, INSTRUCTION, "best_quality"))
-    except NoProviderConfigured:
+        found: list[Json] = client.route(INSTRUCTION, "best_quality")["candidates"]
+    except Refused as refused:
+        if refused.code != "no_provider":
+            raise
         return None
-    return ranked[0].candidate if ranked else None
+    return found
+
+
+def _described(client: ServiceClient, found: list[Json] | None) -> tuple[str, str] | None:
+    """The model that is asked first, and where it is; None = no provider names any."""
+    if not found:
+        return None
+    name = f"{found[0]['provider']}/{found[0]['model']}"
+    for provider in client.providers():  # those that are configured; the others were found here
+        if provider["name"] == found[0]["provider"] and provider["tier"] != "local":
+            return name, f"at {provider['base_url']}"
+    return name, "on this machine"
 
 
 def _install(start: Start, terminal: Terminal, *, yes: bool) -> bool:
@@ -88,23 +100,32 @@ def _install(start: Start, terminal: Terminal, *, yes: bool) -> bool:
         installed = install(start, yes=yes)
     finally:
         if not installed:
-            for line in laid_out(HOW_TO_BEGIN):
+            for line in laid_out(f"The demo can do with any other model as well: {OTHER_MODELS}"):
                 terminal.line(line)
     return installed
 
 
-def _make_project() -> Path:
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A new folder, which stays if something was put into it."""
     folder = Path(tempfile.mkdtemp(prefix="agent-demo-"))
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _fill(project: Path) -> None:
     for name, content in FILES.items():
-        (folder / name).write_text(content, encoding="utf-8")
-    return folder
+        (project / name).write_text(content, encoding="utf-8")
 
 
-def _introduce(terminal: Terminal, project: Path, model: Candidate | None) -> None:
+def _introduce(terminal: Terminal, project: Path, model: tuple[str, str] | None) -> None:
     terminal.gap()
     if model is not None:
-        note = "on this machine" if model.spec.tier == "local" else f"at {model.spec.base_url}"
-        terminal.line(("The model    ", "bold"), model.name, (f"  {note}", "dim"))
+        name, place = model
+        terminal.line(("The model    ", "bold"), name, (f"  {place}", "dim"))
     terminal.line(("The project  ", "bold"), (str(project), "dim"))
     for name, content in FILES.items():
         terminal.line(f"  {name}")

@@ -75,7 +75,10 @@ async def _examine(config: Path | None, overrides: Mapping[str, object], termina
     checks = []
     async for check in _checks(config, overrides):
         checks.append(check)
-        terminal.line(_MARKS[check.state], (f"{check.name:<14}", "bold"), f" {check.detail}")
+        first, *further = check.detail.splitlines() or [""]
+        terminal.line(_MARKS[check.state], (f"{check.name:<14}", "bold"), f" {first}")
+        for line in further:
+            terminal.line(" " * 17, line.strip())
         for line in laid_out(check.advice):
             terminal.line(" " * 17, (line, "dim"))
     return checks

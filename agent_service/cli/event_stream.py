@@ -68,5 +68,5 @@ def replayed(events: Events, seconds: float) -> Events:
             if event["kind"] != "workspace.changed":
                 since = time.monotonic()
             elif time.monotonic() > since + seconds:
-                raise Disconnected("the run has no further events")
+                raise Disconnected("The run has no further events.")
             yield event

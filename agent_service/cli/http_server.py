@@ -12,10 +12,12 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import orjson
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from agent_service.api.error_codes import ErrorCode
 from agent_service.app import Service
 from agent_service.cli.fault import Fault, fault_of
 from agent_service.cli.garbage import SETTLED_SECONDS, settle
@@ -27,8 +29,7 @@ MAX_HEAD_BYTES = 64 << 10
 _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-type: application/json\r\nconnection: close\r\n\r\n"
-    b'{"error": {"message": "The head of the request is too large.", "type": "invalid_request_error", '
-    b'"param": null, "code": "head_too_large"}}'
+    + orjson.dumps(ErrorCode.HEAD_TOO_LARGE.body("The head of the request is too large."))
 )
 HEAD_SECONDS = 20.0
 """How long a connection may take to send a request's head."""
@@ -111,7 +112,7 @@ class HttpServer(uvicorn.Server):
         if isinstance(error, Exception) and (fault := fault_of(error)):
             return fault
         logger.error("the service could not start", exc_info=error)
-        return Fault("the service could not start; the log above says why")
+        return Fault("The service could not start; the log above says why.")
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -186,7 +187,9 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise Fault(f"{host} is no address of this machine ({error.strerror}); see --host") from None
+        raise Fault(
+            f"{host} is no address of this machine ({error.strerror}); choose one with --host."
+        ) from None
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -195,6 +198,6 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise Fault(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose with --host and --port"
+            f"Cannot listen on {host} port {port}: {error.strerror}; choose others with --host and --port."
         ) from None
     return listener

@@ -31,7 +31,7 @@ from agent_service.local_model.weights import (
 from agent_service.local_model.weights import install as install_weights
 from agent_service.local_model.weights import remove as remove_weights
 
-ENGINE_MISSING = "the engine is missing: pip install 'agent-service[local]'"
+ENGINE_MISSING = "The engine is missing; install it with: pip install 'agent-service[local]'"
 _STAGES = {"download": "Downloading", "verify": "Verifying"}
 
 
@@ -60,7 +60,7 @@ def serve(start: Start) -> None:
     """Run the engine until a signal comes, and say how other tools reach it. Raises Fault."""
     file = installed(CODER_1_5B, models_folder(start))
     if file is None:
-        raise Fault("the embedded model is not installed: agent-service local install")
+        raise Fault("The embedded model is not installed; install it with: agent-service local install")
     prepare_data_dir(start.settings.data_dir)
     try:
         asyncio.run(_serve(start, CODER_1_5B, file))

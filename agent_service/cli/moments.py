@@ -38,7 +38,7 @@ def find_moment(client: ServiceClient, thread_id: str, wanted: str) -> str:
     if wanted.isascii() and wanted.isdigit() and len(wanted) <= MAX_DIGITS:
         return _back(client, thread_id, int(wanted))
     names = (str(each["checkpoint_id"]) for each in _checkpoints(client, thread_id))
-    several = "several checkpoints begin so; give more of the id, or its number in the history"
+    several = "Several checkpoints begin so; give more of the id, or its number in the history"
     return full_id(wanted, names, several)
 
 
@@ -48,9 +48,9 @@ def _back(client: ServiceClient, thread_id: str, number: int) -> str:
         if last == number:
             return str(moment["checkpoint_id"])
     raise Fault(
-        f"the history of this thread goes back {last} moments, not {number}"
+        f"The history of this thread goes back {last} moments, not {number}; `threads history` shows them."
         if last > 0
-        else "nothing was said on this thread yet",
+        else "Nothing was said on this thread yet, so there is no moment to choose.",
         WRONG_USAGE,
     )
 

@@ -11,16 +11,28 @@ import typer
 if TYPE_CHECKING:
     from agent_service.cli.start import Start
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration file.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Read the configuration from this file instead of ~/.config/agent-service/config.yaml.",
+    ),
+]
 DataDirOption = Annotated[
-    Path | None, typer.Option("--data-dir", metavar="DIR", help="Where the state is kept.")
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Keep the state in this folder instead of ~/.local/share/agent-service.",
+    ),
 ]
 YesOption = Annotated[
-    bool, typer.Option("--yes", "-y", help="Say yes to approvals. Questions are still asked.")
+    bool, typer.Option("--yes", "-y", help="Say yes to every approval; questions are still asked.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 ResponseJsonOption = Annotated[
-    bool, typer.Option("--json", help="Print the response as JSON, progress to stderr.")
+    bool, typer.Option("--json", help="Print the response as JSON, and the progress to standard error.")
 ]
 DeleteOption = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
 

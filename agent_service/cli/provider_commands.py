@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from agent_service.cli.options import ConfigOption, DataDirOption, DeleteOption, JsonOption, quiet_start
+from routing.types import Tier
 
-Tier = Literal["free", "trial", "paid", "local"]
-
-ProviderArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The provider.")]
-AccountOption = Annotated[
-    str | None, typer.Option("--account", metavar="ACCOUNT", help="One of several accounts.")
+ProviderArgument = Annotated[
+    str, typer.Argument(metavar="NAME", show_default=False, help="The provider's name.")
 ]
 NoVerifyOption = Annotated[bool, typer.Option("--no-verify", help="Store keys without trying them first.")]
 
-providers = typer.Typer(help="Accounts at model providers, their keys encrypted.", no_args_is_help=True)
+providers = typer.Typer(
+    help="Manage accounts at model providers, whose keys are stored encrypted.", no_args_is_help=True
+)
 
 
 @providers.command("list")
 def providers_list(
-    everything: Annotated[bool, typer.Option("--all", help="Also those without an account.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Include providers without an account.")] = False,
     json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """List the providers: tier, keys and where they come from, health."""
+    """List the providers with their tier, keys, where these come from, and their state."""
     from agent_service.cli.providers import list_providers
 
     list_providers(quiet_start(config, data_dir), everything=everything, as_json=json)
@@ -53,37 +53,40 @@ def providers_add(
         str,
         typer.Option(
             metavar="ACCOUNT",
-            help="Tells accounts apart: separate projects, organisations or paid tiers of yours. They are no "
-            "way around a provider's limits, which most forbid.",
+            help="Name the account, to tell separate projects, organisations or paid tiers of yours apart. "
+            "Most providers forbid several accounts as a way around their limits.",
         ),
     ] = "default",
     api_key_stdin: Annotated[
-        bool, typer.Option("--api-key-stdin", help="Read the key from standard input, else it is asked for.")
+        bool,
+        typer.Option("--api-key-stdin", help="Read the key from standard input instead of asking for it."),
     ] = False,
-    no_key: Annotated[bool, typer.Option("--no-key", help="It takes requests without a key.")] = False,
+    no_key: Annotated[bool, typer.Option("--no-key", help="The provider needs no key.")] = False,
     base_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Its address, if it is not the usual one.")
+        str | None, typer.Option(metavar="URL", help="The provider's address, if it is not the usual one.")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Only this model; may be given several times.")
+        list[str] | None,
+        typer.Option(metavar="ID", help="Use only this model; repeat the option for several."),
     ] = None,
     allow_private: Annotated[
-        bool, typer.Option("--allow-private", help="The address may be http, on this machine or network.")
+        bool,
+        typer.Option("--allow-private", help="Let the address be http, or on this machine or its network."),
     ] = False,
     cap: Annotated[
         float | None,
         typer.Option(
-            metavar="USD", min=0.0, help="The most to be spent in a day (UTC); 0 = only what is free."
+            metavar="USD", min=0, help="Spend at most this much in a day (UTC); 0 allows only what is free."
         ),
     ] = None,
     tier: Annotated[
-        Tier | None, typer.Option(help="What using it costs; `paid`: its models cost what they list.")
+        Tier | None, typer.Option(help="What using the provider costs; `paid` means its list prices.")
     ] = None,
     no_verify: NoVerifyOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Store an account and its key; one of the same name is replaced."""
+    """Store an account and its key, replacing one of the same name."""
     from agent_service.cli.providers import add_account
 
     wanted = {
@@ -102,11 +105,17 @@ def providers_add(
 @providers.command("remove")
 def providers_remove(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", show_default=False, help="The provider.")
+        str | None, typer.Argument(metavar="NAME", show_default=False, help="The provider's name.")
     ] = None,
-    account: AccountOption = None,
+    account: Annotated[
+        str | None, typer.Option(metavar="ACCOUNT", help="Delete only this account of the provider.")
+    ] = None,
     unreadable: Annotated[
-        bool, typer.Option("--unreadable", help="All whose keys cannot be read: the master key is lost.")
+        bool,
+        typer.Option(
+            "--unreadable",
+            help="Delete all accounts whose keys cannot be read because the master key is lost.",
+        ),
     ] = False,
     yes: DeleteOption = False,
     config: ConfigOption = None,
@@ -116,7 +125,7 @@ def providers_remove(
     from agent_service.cli.providers import remove_account, remove_unreadable
 
     if (name is None) is not unreadable:
-        raise typer.BadParameter("give either a provider or --unreadable", param_hint="NAME")
+        raise typer.BadParameter("Give either a provider or --unreadable.", param_hint="NAME")
     start = quiet_start(config, data_dir)
     if name is None:
         raise typer.Exit(remove_unreadable(start, yes=yes))
@@ -125,29 +134,44 @@ def providers_remove(
 
 @providers.command("import")
 def providers_import(
-    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be taken.")] = False,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            show_default=False,
+            help="YAML, JSON, .env, .lenv or indented Links notation with providers and keys.",
+        ),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be stored.")] = False,
+    allow_env_keys: Annotated[
+        bool,
+        typer.Option(
+            "--allow-env-keys",
+            help="Send variables of your environment to where the file says, without asking.",
+        ),
+    ] = False,
     no_verify: NoVerifyOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Store the accounts of a file: YAML, JSON, .env, .lenv or indented Links notation."""
-    from agent_service.cli.providers import import_accounts
+    """Store the accounts that a file holds."""
+    from agent_service.cli.provider_import import import_accounts
 
     start = quiet_start(config, data_dir)
-    raise typer.Exit(import_accounts(start, file, verify=not no_verify, dry_run=dry_run))
+    how = {"verify": not no_verify, "dry_run": dry_run, "allow_env_keys": allow_env_keys}
+    raise typer.Exit(import_accounts(start, file, **how))
 
 
 @providers.command("test")
 def providers_test(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", show_default=False, help="Only this provider.")
+        str | None, typer.Argument(metavar="NAME", show_default=False, help="Try only this provider's keys.")
     ] = None,
     json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Try the keys: list the models, send a tiny request."""
+    """Try the keys: list the models, and send a tiny request."""
     from agent_service.cli.providers import try_keys
 
     raise typer.Exit(try_keys(quiet_start(config, data_dir), name and name.lower(), as_json=json))
@@ -163,7 +187,7 @@ def providers_rotate(config: ConfigOption = None, data_dir: DataDirOption = None
 
 @providers.command("configure")
 def providers_configure(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
-    """Set accounts up in a dialogue; each key is tried as it is entered."""
+    """Set up accounts in a dialogue that tries each key as it is entered."""
     from agent_service.cli.configure import configure
 
     raise typer.Exit(configure(quiet_start(config, data_dir)))

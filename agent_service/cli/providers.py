@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import getpass
 import sys
-from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from agent_service.cli.answers import confirmed
-from agent_service.cli.client import Json, Refused
+from agent_service.cli.client import Json
 from agent_service.cli.connection import connect
 from agent_service.cli.conversation import write_json
 from agent_service.cli.fault import COMPLETED, FAILED, WRONG_USAGE, Fault
@@ -19,7 +18,6 @@ from agent_service.cli.start import Start
 from agent_service.cli.table import print_table
 from agent_service.cli.terminal import Terminal, printable
 from agent_service.cli.wording import command_name
-from agent_service.keys.imports import MAX_IMPORT_BYTES, described, read_accounts
 from agent_service.keys.reading import open_vault
 
 _MAX_KEY_BYTES = 64 * 1024
@@ -34,12 +32,12 @@ def list_providers(start: Start, *, everything: bool, as_json: bool) -> None:
         write_json({"data": providers})
         return
     terminal = Terminal()
-    if not providers:
-        terminal.line(f"There are no accounts; {command_name()} providers configure sets one up.")
+    if not providers and terminal.live:
+        terminal.line(f"There are no accounts; `{command_name()} providers configure` sets one up.")
         return
     rows = [row for provider in providers for row in _rows(provider)]
     print_table(terminal, ("provider", "tier", "account", "key", "from", "state"), rows)
-    if not everything:
+    if terminal.live and not everything:
         terminal.gap()
         terminal.line((f"{command_name()} providers list --all shows all that are known", "dim"))
 
@@ -77,7 +75,7 @@ def add_account(start: Start, name: str, account: Json, *, key_from_stdin: bool,
         if not keyless:
             account = {**account, "api_key": _key_from_stdin() if key_from_stdin else _asked_key(name)}
         saved = client.save_account({**account, "provider": name})
-    _tell_saved(terminal, saved, account.get("account", "default"))
+    tell_saved(terminal, saved, account.get("account", "default"))
     return COMPLETED
 
 
@@ -113,54 +111,22 @@ async def _remove_unreadable(start: Start) -> list[str]:
         return await vault.remove_unreadable()
 
 
-def import_accounts(start: Start, file: Path, *, verify: bool, dry_run: bool) -> int:
-    """Store the accounts that a file holds, and say what was taken and what was not; the exit code."""
-    terminal = Terminal()
-    found = read_accounts(_text_of(file), start.environ)
-    terminal.line(f"{file} was read as {found.form}.")
-    refused = 0
-    if found.accounts and not dry_run:
-        with connect(start) as client:
-            for account in found.accounts:
-                key = account.api_key.get_secret_value() if account.api_key else None
-                options = account.options.model_dump(mode="json", exclude_defaults=True)
-                body = {**options, "provider": account.provider, "account": account.account}
-                given = {"api_key": key, "base_url": account.base_url, "verify": verify}
-                try:
-                    saved = client.save_account({**body, **given})
-                except Refused as error:
-                    refused += 1
-                    terminal.line(("✗ ", "red"), f"{account.provider}/{account.account}: {error}")
-                else:
-                    _tell_saved(terminal, saved, account.account)
-    else:
-        for account in found.accounts:
-            terminal.line(("· ", "dim"), described(account))
-    for note in found.skipped:
-        terminal.line(("- ", "yellow"), f"{note.where}: {note.reason}")
-    taken = len(found.accounts) - refused
-    terminal.gap()
-    verb = "would be taken" if dry_run else "taken"
-    terminal.line(f"{taken} {verb}, {refused} refused, {len(found.skipped)} notes.")
-    return COMPLETED if taken else FAILED
-
-
 def try_keys(start: Start, name: str | None, *, as_json: bool) -> int:
-    """Try the keys of one provider, or of all; the exit code says whether one was refused."""
+    """Try the keys of one provider, or of all; the exit code says whether all were found good."""
     terminal = Terminal(to_stderr=as_json)
     results: dict[str, Any] = {}
     with connect(start) as client:
         names = [name] if name else [each["name"] for each in client.providers() if each["accounts"]]
         if not names:
-            raise Fault(f"there are no accounts; {command_name()} providers configure sets one up")
+            raise Fault(f"There are no accounts; `{command_name()} providers configure` sets one up.")
         for each in names:
             results[each] = client.try_keys(each)["trials"]
             for account, trial in results[each].items():
                 terminal.line(_STATES[trial["state"]], f"{each}/{account}: {trial['detail']}")
     if as_json:
         write_json(results)
-    refused = any(trial["state"] == "refused" for trials in results.values() for trial in trials.values())
-    return FAILED if refused else COMPLETED
+    good = all(trial["state"] == "accepted" for trials in results.values() for trial in trials.values())
+    return COMPLETED if good else FAILED
 
 
 def rotate_master_key(start: Start) -> None:
@@ -196,7 +162,9 @@ def _state(account: Json) -> tuple[str, str]:
         return account["problem"], "red"
     if not account["enabled"]:
         return "disabled", "dim"
-    return (account["rests"], "yellow") if account["rests"] else ("ready", "green")
+    if account["rests"]:
+        return account["rests"], "yellow"
+    return ("ready", "green") if account["proven"] else ("not proven", "yellow")
 
 
 def _details(account: Json) -> list[tuple[str, str]]:
@@ -211,7 +179,9 @@ def _details(account: Json) -> list[tuple[str, str]]:
     if account["models"]:
         details.append(("models", ", ".join(account["models"])))
     if account["cap_usd_per_day"] is not None:
-        details.append(("cap", f"{account['cap_usd_per_day']:g} US dollars a day"))
+        spent = account["spent_usd_today"]
+        so_far = "" if spent is None else f", {spent:.4g} of them spent today (UTC)"
+        details.append(("cap", f"{account['cap_usd_per_day']:g} US dollars a day{so_far}"))
     own = {name: most for name, most in (account["limits"] or {}).items() if most is not None}
     if own:
         words = (f"{most:,} {name.replace('_', ' ')}" for name, most in own.items())
@@ -225,19 +195,19 @@ def _terms(terms: Json) -> list[tuple[str, str, str]]:
     for number, limit in enumerate(terms["limits"]):
         note = f"; {limit['note']}" if limit["note"] else ""
         found.append(("limits" if number == 0 else "", f"{limit['words']}{note}", limit["source"]))
+    if not found:
+        found.append(("limits", "not known", ""))
     if terms["credit"]:
         found.append(("credit", terms["credit"], terms["credit_source"]))
-    named = (
-        ("prompts", "training"),
-        ("forbids", "restriction"),
-        ("account", "signup"),
-        ("sign up", "signup_url"),
-    )
+    found.append(("training", f"on prompts: {terms['training'] or 'not known'}", ""))
+    found.append(("forbids", terms["restriction"] or "not known", ""))
+    named = (("account", "signup"), ("sign up", "signup_url"))
     found += [(title, terms[name], "") for title, name in named if terms[name]]
     return found
 
 
-def _tell_saved(terminal: Terminal, saved: Json, account: str) -> None:
+def tell_saved(terminal: Terminal, saved: Json, account: str) -> None:
+    """Say what became of an account that was to be stored."""
     name, trial = f"{saved['name']}/{account}", saved["trial"]
     if trial is None:
         terminal.line(("· ", "dim"), f"{name} is stored; its key was not tried.")
@@ -251,7 +221,10 @@ def _key_from_stdin() -> str:
     raw = sys.stdin.buffer.read(_MAX_KEY_BYTES + 1)
     key = raw.decode("utf-8", "replace").strip()
     if not key or len(raw) > _MAX_KEY_BYTES:
-        raise Fault("standard input holds no key", WRONG_USAGE)
+        raise Fault(
+            "Standard input holds no key; pipe it in, or leave --api-key-stdin out to be asked for it.",
+            WRONG_USAGE,
+        )
     return key
 
 
@@ -259,22 +232,9 @@ def _asked_key(name: str) -> str:
     """The key that a person types, unseen."""
     if not sys.stdin.isatty():
         raise Fault(
-            "give the key on standard input with --api-key-stdin, or run this in a terminal", WRONG_USAGE
+            "Give the key on standard input with --api-key-stdin, or run this in a terminal.", WRONG_USAGE
         )
     try:
         return getpass.getpass(f"  Key for {name} (not shown): ").strip()
     except (EOFError, KeyboardInterrupt):
-        raise Fault("no key was given; nothing was stored") from None
-
-
-def _text_of(file: Path) -> str:
-    try:
-        with file.expanduser().open("rb") as opened:
-            raw = opened.read(MAX_IMPORT_BYTES + 1)
-    except OSError as error:
-        raise Fault(f"{file} cannot be read: {error.strerror}", WRONG_USAGE) from None
-    if len(raw) > MAX_IMPORT_BYTES:
-        raise Fault(
-            f"{file} is larger than {MAX_IMPORT_BYTES // 1024} KiB; it is no list of keys", WRONG_USAGE
-        )
-    return raw.decode("utf-8", "replace")
+        raise Fault("No key was given, so nothing was stored.") from None

@@ -26,8 +26,8 @@ _ASKING = "ask_human_for_input"
 class RunView:
     """Shows a run as it goes on."""
 
-    def __init__(self, terminal: Terminal, beginning: str = "working") -> None:
-        """`beginning` is what goes on until the model first speaks."""
+    def __init__(self, terminal: Terminal, beginning: str = "working", *, timed: bool = True) -> None:
+        """`beginning` is what goes on until the model first speaks; `timed`: what is shown begins now."""
         self.terminal = terminal
         self._doing = beginning
         self._calls: dict[str, str] = {}
@@ -38,7 +38,7 @@ class RunView:
         self._after_tool = False
         self._told = False
         self._spinner: Progress | None = None
-        self._watch = Stopwatch()
+        self._watch = Stopwatch() if timed else None
 
     def show(self, event: Event) -> None:
         """What happened, as far as it is of interest."""
@@ -68,11 +68,13 @@ class RunView:
         """Show that something goes on, until there is something else to show."""
         if self.terminal.live and self._spinner is None and self._prose is None:
             doing = TextColumn(f"[dim]{self._doing}")
-            columns = (TextColumn(" "), SpinnerColumn(), doing, TimeElapsedColumn())
+            clock = [TimeElapsedColumn()] if self._watch else []
+            columns = (TextColumn(" "), SpinnerColumn(), doing, *clock)
             self._spinner = Progress(*columns, console=self.terminal.console, transient=True)
             self._spinner.add_task("", total=None)
-            started = self._spinner.get_time() - self._watch.seconds
-            self._spinner.tasks[0].start_time = started  # the clock goes on from step to step
+            if self._watch:
+                started = self._spinner.get_time() - self._watch.seconds
+                self._spinner.tasks[0].start_time = started  # the clock goes on from step to step
             self._spinner.start()
 
     def quiet(self) -> None:
@@ -106,7 +108,8 @@ class RunView:
         self.terminal.gap()
         cancelled = was_cancelled(response)
         mark, word = _ENDINGS["cancelled" if cancelled else response["agent_status"]]
-        self.terminal.line(mark, (word, "bold"), (f"  {_cost(response, self._watch)}", "dim"))
+        seconds = self._watch.seconds if self._watch else None
+        self.terminal.line(mark, (word, "bold"), (f"  {_cost(response, seconds)}", "dim"))
         if response["error_details"] and not cancelled:
             for line in laid_out(response["error_details"]):
                 self.terminal.line("  ", line)
@@ -195,8 +198,7 @@ def fate_in_words(event: Event) -> str:
 
 def was_cancelled(response: dict[str, Any]) -> bool:
     """Whether a person stopped the run or withdrew its question."""
-    details = response["error_details"] or ""
-    return response["agent_status"] == "error" and details.endswith("cancelled by the user.")
+    return response.get("error_code") == "cancelled"
 
 
 def diff_text(diff: str) -> Iterator[Text]:
@@ -258,7 +260,8 @@ def _counts(file: dict[str, Any]) -> list[tuple[str, str]]:
     return [(f"  +{file['additions']}", "green"), (f" -{file['deletions']}", "red")]
 
 
-def _cost(response: dict[str, Any], watch: Stopwatch) -> str:
+def _cost(response: dict[str, Any], seconds: float | None) -> str:
+    """What the instruction took; `seconds` None = nobody knows how long it was."""
     usage, parts = response["usage"], []
     if response["model_used"]:
         parts.append(", ".join(response["models_used"] or [response["model_used"]]))
@@ -268,4 +271,6 @@ def _cost(response: dict[str, Any], watch: Stopwatch) -> str:
         parts.append(f"{usage['prompt_tokens']:,} + {usage['completion_tokens']:,} tokens")
     if usage["cost_usd"]:
         parts.append(f"${usage['cost_usd']:.4f}")
-    return " · ".join([*parts, f"{watch.seconds:.1f} s"])
+    if seconds is not None:
+        parts.append(f"{seconds:.1f} s")
+    return " · ".join(parts)

@@ -32,7 +32,7 @@ class Wish:
 def run(start: Start, wish: Wish) -> int:
     """Carry it out, by a running service or one of our own; returns the exit code."""
     if not wish.instruction.strip():
-        raise Fault("the instruction is empty; say in words what to do", WRONG_USAGE)
+        raise Fault("The instruction is empty; say in words what to do.", WRONG_USAGE)
     project = _folder(wish.project or Path.cwd())
     audience = Audience.here(start, yes=wish.yes, as_json=wish.as_json)
     with connect(start, project) as client:
@@ -45,7 +45,7 @@ def run(start: Start, wish: Wish) -> int:
 def _folder(path: Path) -> Path:
     folder = path.expanduser().absolute()
     if not folder.is_dir():
-        raise Fault(f"--project {path}: there is no such folder", WRONG_USAGE)
+        raise Fault(f"There is no folder {path}; give --project an existing one.", WRONG_USAGE)
     return folder
 
 

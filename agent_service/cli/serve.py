@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent_service import __version__
 from agent_service.app import Service
-from agent_service.cli.connection import allowed_roots, answers_as_agent_service, default_url
+from agent_service.cli.connection import allowed_roots, answers_as_agent_service, default_url, url_of
 from agent_service.cli.fault import Fault
 from agent_service.cli.http_server import HttpServer, bind
 from agent_service.cli.logs import configure_logging
@@ -37,7 +37,7 @@ def serve(start: Start, further_roots: Sequence[Path], log_level: str) -> None:
     with listener:
         roots = {"agent.allowed_roots": allowed_roots(start, further_roots)} if further_roots else {}
         service = Service(start.launch(roots))
-        welcome = _Welcome(service, _url(listener))
+        welcome = _Welcome(service, url_of(*listener.getsockname()[:2]))
         slow = threading.Timer(SLOW_SECONDS, _tell_slow, [start])
         slow.daemon = True
         slow.start()
@@ -65,14 +65,9 @@ def _listener(start: Start) -> socket.socket:
     except Fault:
         if server.port and answers_as_agent_service(default_url(start)):
             raise Fault(
-                f"agent-service runs already at {default_url(start)}; use it, or choose another --port"
+                f"A service runs already at {default_url(start)}; use it, or choose another --port."
             ) from None
         raise
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class _Welcome:

@@ -19,16 +19,16 @@ from agent_service.cli.options import (
 Status = Literal["idle", "running", "requires_human_input", "error"]
 
 ThreadArgument = Annotated[
-    str, typer.Argument(metavar="THREAD", show_default=False, help="Its id, or the beginning of it.")
+    str, typer.Argument(metavar="THREAD", show_default=False, help="The thread's id, or the beginning of it.")
 ]
 
-threads = typer.Typer(help="What was worked on, and what waits for an answer.", no_args_is_help=True)
+threads = typer.Typer(help="See what was worked on, and answer what waits.", no_args_is_help=True)
 
 
 @threads.command("list")
 def threads_list(
-    status: Annotated[Status | None, typer.Option(help="Only those.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many.")] = 20,
+    status: Annotated[Status | None, typer.Option(help="Show only threads in this state.")] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=200, help="Show at most this many.")] = 20,
     json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
@@ -57,7 +57,11 @@ def threads_answer(
     thread: ThreadArgument,
     answer: Annotated[
         list[str],
-        typer.Argument(metavar='[CALL_ID] "ANSWER"', show_default=False, help="CALL_ID if several are open."),
+        typer.Argument(
+            metavar="ANSWER",
+            show_default=False,
+            help="The answer, in quotes. If several questions are open, put the id of one before it.",
+        ),
     ],
     yes: YesOption = False,
     json: ResponseJsonOption = False,
@@ -69,7 +73,7 @@ def threads_answer(
     from agent_service.cli.threads import answer_thread
 
     if len(answer) > 2:
-        raise typer.BadParameter("put the answer in quotes", param_hint="ANSWER")
+        raise typer.BadParameter("Put the answer in quotes.", param_hint="ANSWER")
     with faults_as_json(json):
         code = answer_thread(quiet_start(config, data_dir), thread, answer, yes=yes, as_json=json)
     raise typer.Exit(code)
@@ -79,11 +83,11 @@ def threads_answer(
 def threads_follow(
     thread: ThreadArgument,
     yes: YesOption = False,
-    json: JsonOption = False,
+    json: ResponseJsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Show the latest run of a thread from its beginning, and go along to its end."""
+    """Show a thread's latest run from its beginning, and follow it to its end."""
     from agent_service.cli.conversation import faults_as_json
     from agent_service.cli.threads import follow_thread
 
@@ -113,7 +117,7 @@ def threads_cancel(
 @threads.command("history")
 def threads_history(
     thread: ThreadArgument,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=200, help="Show at most this many.")] = 20,
     json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
@@ -131,15 +135,15 @@ def threads_fork(
         str | None,
         typer.Option(
             metavar="MOMENT",
-            help="From there: a number of `history`, or a checkpoint's id or its beginning.",
-            show_default="the present",
+            help="Fork at this number of `history`, or at the checkpoint whose id begins so; without the "
+            "option, at the present.",
         ),
     ] = None,
     json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Make a new thread that goes its own way from a moment of this one."""
+    """Make a new thread that goes on from a moment of this one."""
     from agent_service.cli.timeline import fork_thread
 
     fork_thread(quiet_start(config, data_dir), thread, at, as_json=json)
@@ -153,16 +157,21 @@ def threads_rewind(
         typer.Argument(
             metavar="MOMENT",
             show_default=False,
-            help="How many moments back, as `history` numbers them; or a checkpoint's id or its beginning.",
+            help="A number of `history`, or a checkpoint's id or the beginning of it.",
         ),
     ],
-    files: Annotated[bool, typer.Option("--files", help="Undo what it changed in the project, too.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Undo it without asking.")] = False,
+    files: Annotated[
+        bool, typer.Option("--files", help="Undo what the thread changed in the project, too.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Undo the changes without asking.")] = False,
     json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Take a thread back; files that somebody else changed stay, and open questions are withdrawn."""
+    """Take a thread back to an earlier moment.
+
+    Its open questions are withdrawn. Files that somebody else changed since are left alone.
+    """
     from agent_service.cli.timeline import rewind_thread
 
     start = quiet_start(config, data_dir)
@@ -172,20 +181,22 @@ def threads_rewind(
 @threads.command("prune")
 def threads_prune(
     keep: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Keep so many of each thread's checkpoints.")
+        int | None, typer.Option(metavar="N", min=1, help="Keep the newest N checkpoints of each thread.")
     ] = None,
     older_than: Annotated[
         float | None,
-        typer.Option(metavar="DAYS", min=0, help="Only threads on which nothing happened for so long."),
+        typer.Option(metavar="DAYS", min=0, help="Clear only threads unchanged for this many days."),
     ] = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete those threads as a whole.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete whole threads; needs --older-than.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     yes: DeleteOption = False,
     json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Clear away what is no longer needed of finished threads."""
+    """Delete old checkpoints of finished threads, or whole threads."""
     from agent_service.cli.timeline import Clearing, prune_threads
 
     start, wanted = quiet_start(config, data_dir), Clearing(keep, older_than, delete)
@@ -199,7 +210,7 @@ def threads_delete(
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Delete a thread and all that is kept of it; files in the project stay."""
+    """Delete a thread and all that is stored of it; files in the project stay."""
     from agent_service.cli.threads import delete_thread
 
     raise typer.Exit(delete_thread(quiet_start(config, data_dir), thread, yes=yes))

@@ -117,8 +117,8 @@ def follow_thread(start: Start, thread_id: str, *, yes: bool = False, as_json: b
     with connect(start) as client:
         thread = client.thread(client.full_id(thread_id))
         if thread["run_id"] is None:
-            raise Fault("nothing has happened on this thread yet")
-        conversation = Conversation(client, thread["thread_id"], audience)
+            raise Fault("Nothing has happened on this thread yet, so there is nothing to follow.")
+        conversation = Conversation(client, thread["thread_id"], audience, timed=False)
         return conversation.run(lambda: client.follow_latest(thread))
 
 
@@ -158,8 +158,8 @@ def _only_question(client: ServiceClient, thread_id: str) -> str:
     if len(pending) == 1:
         return str(pending[0]["tool_call_id"])
     if not pending:
-        raise Fault("the thread does not wait for an answer")
+        raise Fault("The thread does not wait for an answer; `threads show` tells how it stands.")
     named = "".join(
         f"\n  {each['tool_call_id']}  {printable(each['question_for_human'])}" for each in pending
     )
-    raise Fault(f"several questions are open; say which one, before the answer:{named}", WRONG_USAGE)
+    raise Fault(f"Several questions are open; put the id of one before the answer:{named}", WRONG_USAGE)

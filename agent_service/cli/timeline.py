@@ -13,7 +13,7 @@ from agent_service.cli.answers import confirmed
 from agent_service.cli.connection import connect
 from agent_service.cli.conversation import tell_answer_command, write_json
 from agent_service.cli.fault import COMPLETED, FAILED, WRONG_USAGE, Fault
-from agent_service.cli.ids import SHORT_ID, short_id
+from agent_service.cli.ids import short_id
 from agent_service.cli.moments import find_moment, moments
 from agent_service.cli.render import RunView
 from agent_service.cli.start import Start
@@ -41,7 +41,7 @@ def show_history(start: Start, thread_id: str, *, limit: int, as_json: bool) -> 
     if terminal.live:
         more = " There are older ones; --limit shows more." if len(found) > limit else ""
         terminal.gap()
-        name = f"{command_name()} threads rewind {thread_id[:SHORT_ID]}"
+        name = f"{command_name()} threads rewind {thread_id}"
         terminal.line((f"Go back so many moments with: {name} NUMBER.{more}", "dim"))
 
 
@@ -125,7 +125,7 @@ class Clearing:
     def check(self) -> None:
         """Raises Fault if it is not said what may go."""
         if self.delete == (self.keep is not None) or (self.delete and self.older_than is None):
-            raise Fault("say what may go: --keep N, or --delete with --older-than DAYS", WRONG_USAGE)
+            raise Fault("Say what may go: give --keep N, or --delete with --older-than DAYS.", WRONG_USAGE)
 
 
 def prune_threads(start: Start, wanted: Clearing, *, yes: bool, dry_run: bool, as_json: bool) -> int:

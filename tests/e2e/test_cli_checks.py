@@ -6,8 +6,7 @@ import json
 import socket
 from pathlib import Path
 
-from agent_service.local_model.engine import engine_available
-from tests.e2e.desk import DIFF, QUESTION, Desk
+from tests.e2e.desk import DIFF, QUESTION, Desk, Screen
 from tests.upstream import ScriptedUpstream, calls, status
 
 
@@ -24,7 +23,7 @@ def test_the_demo_answers_for_those_who_cannot(
     assert "answering 'Hello, Orion!' for you" in done.stdout
     assert DIFF in done.stdout
     assert "What to do next" in done.stdout
-    assert "The model    team/coder" in done.stdout
+    assert f"The model    team/coder  at {upstream.base_url}" in done.stdout
 
 
 def test_a_demo_that_fails_says_what_to_try(desk: Desk, upstream: ScriptedUpstream, tmp_path: Path) -> None:
@@ -60,10 +59,12 @@ def test_doctor_fails_without_any_model(desk: Desk) -> None:
 
 
 def test_models_are_ranked_with_reasons(desk: Desk) -> None:
-    shown = desk.call("models", "--why", "fix a bug")
-    assert "team/coder" in shown.stdout
-    assert "the only one" in shown.stdout
-    assert "price: US dollars" in desk.call("models").stdout
+    titles, row = desk.call("models", "--why", "fix a bug").stdout.splitlines()
+    assert titles.split("\t") == ["model", "quality", "context", "price", "answer", "why"]
+    assert row.startswith("team/coder\t0.80\t131k\t? / ?\t") and "the only one" in row
+    screen = Screen(desk.command("models"), desk.project, desk.environ)
+    assert screen.end() == 0
+    assert "price: US dollars" in screen.text
     rows = json.loads(desk.call("models", "--json").stdout)
     assert [row["model"] for row in rows] == ["coder"]
 
@@ -72,10 +73,14 @@ def test_the_demo_without_a_model_names_the_other_ways_and_downloads_nothing(
     desk: Desk, tmp_path: Path
 ) -> None:
     desk.config.write_text(f"router: {{detect_local: false}}\nserver: {{port: {desk.port}}}")
-    declined = desk.call("demo")
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    declined = desk.call("demo", environ={"TMPDIR": str(folder)})
     assert "GROQ_API_KEY" in declined.stdout
+    assert "local install" not in declined.stdout, "that was just declined"
     assert not (tmp_path / "data" / "agent-service" / "models").exists()
-    assert declined.returncode == (0 if engine_available() else 1)
+    assert not list(folder.glob("agent-demo-*"))
+    assert declined.returncode == 1
 
 
 def test_no_model_at_all_is_told_with_the_ways_out(desk: Desk) -> None:
@@ -95,3 +100,10 @@ def test_doctor_names_what_is_in_the_way(desk: Desk, upstream: ScriptedUpstream)
     marks = {line.split("  ")[0] for line in broken.stdout.splitlines() if line.startswith("✗")}
     assert marks == {"✗ data folder", "✗ tools", "✗ address"}
     assert f"--port {desk.port + 1}" in broken.stdout
+
+
+def test_doctor_sets_all_that_is_wrong_with_the_configuration_in_its_column(desk: Desk) -> None:
+    desk.config.write_text("server: {port: no-number, nonsense: 1}")
+    _, first, second, *_ = desk.call("doctor").stdout.splitlines()
+    assert first.startswith("✗ configuration  ") and "server." in first
+    assert second.startswith(" " * 17) and "server." in second

@@ -54,6 +54,7 @@ def test_with_a_running_service_from_adding_to_removing(desk: Desk, upstream: Sc
     listed = desk.call("providers", "list")
     assert re.search(r"mine\s+paid\s+default\s+\.\.\.WXYZ\s+store\s+ready", listed.stdout), listed.stdout
     assert re.search(r"team\s+paid\s+default\s+\.\.\.QRST\s+configuration\s", listed.stdout)
+    assert [line.count("\t") for line in listed.stdout.splitlines()] == [5, 5, 5]
     rows = json.loads(desk.call("providers", "list", "--json", "--all").stdout)["data"]
     assert {"groq", "mine"} <= {row["name"] for row in rows}
     assert "...WXYZ (from store)" in desk.call("providers", "show", "mine").stdout
@@ -95,10 +96,13 @@ def test_an_import_says_what_was_taken_skipped_and_why(desk: Desk, upstream: Scr
         {"name": "bad", "api_key": WRONG, **place},
         {"name": "far", "api_key": KEY, "base_url": "http://10.0.0.1/v1"},
         {"name": "unset", "api_key_env": "UNSET_KEY"},
+        {"name": "github", "api_key": KEY},
     ]
     file.write_text(json.dumps(records))
     tried = desk.call("providers", "import", str(file), "--dry-run")
-    assert "3 would be taken" in tried.stdout
+    assert "2 would be taken, 2 refused, 1 note." in tried.stdout
+    assert f"· good/default: key ...WXYZ, to {upstream.base_url}" in tried.stdout
+    assert "✗ github/default: GitHub Models was retired" in tried.stdout
     assert "good" not in desk.call("providers", "list").stdout
     done = desk.call("providers", "import", str(file))
     assert done.returncode == 0, done.stderr
@@ -106,9 +110,46 @@ def test_an_import_says_what_was_taken_skipped_and_why(desk: Desk, upstream: Scr
     assert "✗ bad/default: The key was not stored" in done.stdout
     assert "✗ far/default: base_url: must start with https://" in done.stdout
     assert "- unset: the environment variable that api_key_env names is not set" in done.stdout
-    assert "1 taken, 2 refused, 1 notes." in done.stdout
+    assert "1 taken, 3 refused, 1 note." in done.stdout
     assert not re.search(f"{KEY}|{WRONG}", tried.stdout + done.stdout + done.stderr)
     assert desk.call("providers", "import", "no-such-file").returncode == 2
+
+
+def test_an_imported_file_sends_no_variable_to_its_own_address_unasked(
+    desk: Desk, upstream: ScriptedUpstream
+) -> None:
+    file = desk.project / "providers.yaml"
+    place = f"base_url: '{upstream.base_url}', allow_private: true, models: [coder]"
+    file.write_text(f"one: {{api_key_env: MY_TOKEN, {place}}}\ntwo: {{api_key: '${{MY_TOKEN}}', {place}}}\n")
+    desk.environ["MY_TOKEN"] = KEY
+    before = len(upstream.requests)
+    shown = f"key ...WXYZ (from the environment: MY_TOKEN), to {upstream.base_url}"
+    tried = desk.call("providers", "import", str(file), "--dry-run")
+    assert f"· one/default: {shown}; needs your consent" in tried.stdout
+    refused = desk.call("providers", "import", str(file))
+    assert refused.returncode == 1 and refused.stdout.count("not sent, because nobody agreed") == 2
+    assert f"· one/default: {shown}\n" in refused.stdout
+    assert len(upstream.requests) == before and "one" not in desk.call("providers", "list").stdout
+    agreed = desk.call("providers", "import", str(file), "--allow-env-keys")
+    assert agreed.returncode == 0 and "✓ one/default is stored" in agreed.stdout, agreed.stdout
+    assert len(upstream.requests) > before
+
+
+def test_what_is_not_known_of_a_providers_terms_is_said(desk: Desk) -> None:
+    known, unknown = (desk.call("providers", "show", each).stdout for each in ("gemini", "openai"))
+    assert re.search(r"training +on prompts: yes, except users in the EEA", known)
+    assert re.search(r"training +on prompts: not known", unknown)
+    assert re.search(r"limits +not known", unknown) and re.search(r"forbids +not known", unknown)
+
+
+def test_a_provider_that_cannot_be_reached_is_no_good_one(desk: Desk, upstream: ScriptedUpstream) -> None:
+    with ScriptedUpstream() as gone:
+        address = gone.base_url
+    added = desk.call("providers", "add", "far", "--no-key", "--base-url", address, "--allow-private")
+    assert "not proven good: far could not be reached" in added.stdout
+    tested = desk.call("providers", "test", "far")
+    assert (tested.returncode, tested.stdout) == (1, "? far/default: far could not be reached\n")
+    assert "far/default: gave no list of models: far could not be reached" in desk.call("models").stdout
 
 
 def test_a_lost_master_key(desk: Desk, upstream: ScriptedUpstream) -> None:

@@ -117,12 +117,23 @@ def test_a_second_signal_ends_the_service_at_once(desk: Desk, upstream: Scripted
     assert service.wait(2) == 128 + signal.SIGTERM
 
 
+def test_who_listens_everywhere_is_shown_an_address_that_answers(desk: Desk) -> None:
+    server = "server: {host: 0.0.0.0, api_keys: [{name: ops, key: ops-key-0123456789}], "
+    desk.config.write_text(desk.config.read_text().replace("server: {", server))
+    service = desk.serve()  # it says `ready at http://127.0.0.1:...`
+    shown = f"http://127.0.0.1:{desk.port}"
+    assert httpx.get(shown, timeout=PATIENCE, trust_env=False).json()["name"] == "agent-service"
+    service.terminate()
+    _, log = service.communicate(timeout=PATIENCE)
+    assert log.count("server.allowed_hosts") == 1
+
+
 def test_a_taken_port_is_told_plainly(desk: Desk) -> None:
     with socket.create_server(("127.0.0.1", desk.port)):
         other = desk.call("serve")
     assert other.returncode == 1
     assert other.stderr.startswith(
-        f"agent-service: cannot listen on 127.0.0.1 port {desk.port}: Address already"
+        f"agent-service: Cannot listen on 127.0.0.1 port {desk.port}: Address already"
     )
     desk.serve()
     ours = desk.call("serve")

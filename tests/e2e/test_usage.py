@@ -71,19 +71,32 @@ def test_a_killed_service_loses_a_second_at_most_and_no_budget(tmp_path: Path) -
         assert spent <= budgets["per_day_usd"], "what was lost is set aside still"
 
 
+def command(running: ServiceProcess, home: Path, *words: str) -> str:
+    """What `agent-service usage` writes into a pipe."""
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(home), "PYTHONPATH": str(ROOT)}
+    environ["AGENT_SERVICE_URL"] = str(running.client.base_url).rstrip("/")
+    words = (sys.executable, "-P", "-m", "agent_service", "usage", *words)
+    return subprocess.run(words, capture_output=True, text=True, env=environ, check=True).stdout
+
+
 def test_the_command_shows_what_models_cost(tmp_path: Path) -> None:
     with ScriptedUpstream(otherwise="ok") as upstream, service(tmp_path, upstream) as running:
         assert chat(running) == 200
-        environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-        environ["AGENT_SERVICE_URL"] = str(running.client.base_url).rstrip("/")
-
-        def usage(*words: str) -> str:
-            command = [sys.executable, "-P", "-m", "agent_service", "usage", *words]
-            return subprocess.run(command, capture_output=True, text=True, env=environ, check=True).stdout
-
-        shown = usage("--by", "model")
+        shown = command(running, tmp_path, "--by", "model")
         assert "up1/m1" in shown
         assert f"${COST:.4f}" in shown
-        assert "total" in shown
-        report = json.loads(usage("--by", "provider", "--days", "2", "--json"))
+        assert [line.count("\t") for line in shown.splitlines()] == [6, 6, 6]
+        assert shown.splitlines()[-1].startswith("total\t1\t0\t11\t")
+        report = json.loads(command(running, tmp_path, "--by", "provider", "--days", "2", "--json"))
         assert [(entry["name"], entry["calls"]) for entry in report["entries"]] == [("up1", 1)]
+
+
+def test_a_cost_that_is_not_known_is_not_shown_as_nothing(tmp_path: Path) -> None:
+    rows = {"models": [PRICED, {**MODEL, "id": "m2"}], "tier": "paid"}
+    with ScriptedUpstream(otherwise="ok", models=("m1", "m2")) as upstream:
+        providers = {"up1": provider_row(upstream, **rows)}
+        with ServiceProcess(tmp_path, upstream, providers=providers) as running:
+            assert [chat(running, model=f"up1/{name}") for name in ("m1", "m2")] == [200, 200]
+            shown = command(running, tmp_path, "--by", "model").splitlines()
+    costs = {line.split("\t")[0]: line.split("\t")[-1] for line in shown[1:]}
+    assert costs == {"up1/m1": f"${COST:.4f}", "up1/m2": "?", "total": f"≥ ${COST:.4f}"}

@@ -17,6 +17,7 @@ from agent_service.cli import client as client_module
 from agent_service.cli import pursuit
 from agent_service.cli.client import Begin, Refused, ServiceClient
 from agent_service.cli.conversation import Audience, Conversation
+from agent_service.cli.event_stream import Events
 from agent_service.cli.fault import COMPLETED, WAITING, Disconnected
 from agent_service.cli.terminal import Terminal
 from tests.service import RunningService, wait_until
@@ -190,6 +191,22 @@ def test_a_run_whose_events_are_gone_is_told_by_its_thread(
         assert converse(client, lambda: client.follow_latest(thread)) == code
     shown = capsys.readouterr().out
     assert ("One." if code == COMPLETED else "Which name?") in shown
+
+
+def test_who_leaves_at_once_is_told_how_to_come_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def left() -> Events:
+        raise KeyboardInterrupt
+
+    with (
+        ScriptedUpstream([]) as upstream,
+        RunningService(tmp_path, upstream) as service,
+        over(LossyNetwork(), service) as client,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        converse(client, left)
+    assert f"threads follow {THREAD}" in capsys.readouterr().out
 
 
 def _collected(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:

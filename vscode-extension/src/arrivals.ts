@@ -37,8 +37,9 @@ export class Arrivals {
   }
 
   async #tell(threadId: string, title: string): Promise<void> {
-    const { error_details: error, run_id: runId } = await (await this.connection.client()).thread(threadId);
-    if (error?.endsWith("cancelled by the user.")) return this.memory.markDelivered(threadId, runId);
+    const thread = await (await this.connection.client()).thread(threadId);
+    const { error_details: error, last_response: last, run_id: runId } = thread;
+    if (error && last?.error_code === "cancelled") return this.memory.markDelivered(threadId, runId);
     const name = `"${shortened(title, 60)}"`;
     const message = error
       ? `The agent stopped at ${name}: ${unlinked(error)}`

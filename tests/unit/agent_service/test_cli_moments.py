@@ -60,9 +60,9 @@ def test_a_name_that_is_none_is_for_the_service_to_refuse() -> None:
 
 
 def test_what_could_be_several_is_refused() -> None:
-    with pytest.raises(Fault, match="several checkpoints begin so"):
+    with pytest.raises(Fault, match="Several checkpoints begin so"):
         find_moment(service(HISTORY), "thread-01", "1f1e5963")
     with pytest.raises(Fault, match="goes back 3 moments, not 4"):
         find_moment(service(HISTORY), "thread-01", "4")
-    with pytest.raises(Fault, match="nothing was said"):
+    with pytest.raises(Fault, match="Nothing was said"):
         find_moment(service([]), "thread-01", "1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from agent_service.cli.answers import chosen
-from agent_service.cli.render import RunView, diff_text, print_diff
+from agent_service.cli.render import RunView, diff_text, print_diff, was_cancelled
 from agent_service.cli.terminal import Terminal, ago, printable
 from tools.diff import unified_diff
 
@@ -56,6 +57,30 @@ def test_another_program_gets_the_diff_byte_by_byte() -> None:
 def test_a_number_chooses_an_option_and_everything_else_is_the_answer(text: str, answer: str) -> None:
     assert chosen(text, {"options": ["Orion", "Vega"]}) == answer
     assert chosen("1", {"options": None}) == "1"
+
+
+def ended(**fields: Any) -> dict[str, Any]:
+    usage = {"model_calls": 2, "prompt_tokens": 10, "completion_tokens": 5, "cost_usd": None}
+    given = {"agent_status": "completed", "error_details": None, "error_code": None, "usage": usage}
+    return {**given, "model_used": "a/b", "models_used": ["a/b"], "files_changed": [], **fields}
+
+
+@pytest.mark.parametrize(("timed", "end"), [(True, r" · \d+\.\d s"), (False, "")])
+def test_the_time_is_told_of_a_run_that_was_seen_from_its_beginning(
+    capsys: pytest.CaptureFixture[str], timed: bool, end: str
+) -> None:
+    RunView(Terminal(), timed=timed).summary(ended())
+    summary = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(rf"✓ Done  a/b · 2 model calls · 10 \+ 5 tokens{end}", summary)
+
+
+def test_who_cancelled_is_told_by_the_code_and_not_by_the_words(capsys: pytest.CaptureFixture[str]) -> None:
+    quoted = "The model said: cancelled by the user."
+    assert was_cancelled(ended(agent_status="error", error_details="Stopped.", error_code="cancelled"))
+    failed = ended(agent_status="error", error_details=quoted, error_code="provider_error")
+    assert not was_cancelled(failed)
+    RunView(Terminal()).summary(failed)
+    assert quoted in capsys.readouterr().out
 
 
 def test_a_run_without_a_terminal_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from agent_service.app import Launch, Service
 from agent_service.cli import http_server
+from agent_service.cli.connection import url_of
 from agent_service.cli.fault import WRONG_USAGE, Fault, fault_of
 from agent_service.cli.http_server import HttpServer, bind
 from agent_service.cli.logs import RedactingFormatter
@@ -41,6 +42,21 @@ def test_a_port_that_listens_already_cannot_be_had() -> None:
         bind("127.0.0.1", first.getsockname()[1])
     with pytest.raises(Fault, match="no address of this machine"):
         bind("no-such-host.invalid", 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("0:0::0", "http://[::1]:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("10.0.0.9", "http://10.0.0.9:8000"),
+        ("agent.example", "http://agent.example:8000"),
+    ],
+)
+def test_an_address_that_is_shown_can_be_asked(host: str, url: str) -> None:
+    assert url_of(host, 8000) == url
 
 
 def test_only_what_a_person_can_mend_is_told_without_a_traceback() -> None:

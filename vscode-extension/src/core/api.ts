@@ -55,6 +55,7 @@ export const codeAgentResponse = object({
   human_input_request: nullable(humanInputRequest),
   model_used: nullable(text),
   error_details: nullable(text),
+  error_code: nullable(text),
   thread_id: text,
   run_id: text,
   files_changed: list(fileChanged),

@@ -20,6 +20,7 @@ const response = (fields: Partial<CodeAgentResponse>): CodeAgentResponse => ({
   human_input_request: null,
   model_used: null,
   error_details: null,
+  error_code: null,
   thread_id: "t",
   run_id: "r",
   files_changed: [],
