@@ -162,7 +162,9 @@ class Service:
         for doubt in doubts(settings.agent.approvals, self.tools):
             logger.warning("agent.approvals.%s", doubt)
             models.report(f"approvals: {doubt}", f"agent.approvals.{doubt}")
-        accounts = ProviderAccounts(vault, models, settings, launch.environ, launch.secrets, begun)
+        accounts = ProviderAccounts(
+            vault, models, settings, launch.environ, launch.secrets, begun, ledger.budgets
+        )
         stores = Stores.on(database)
         feed = await stack.enter_async_context(EventFeed(stores.log))
         notifier = await stack.enter_async_context(Notifier(settings.notify, launch.environ))
@@ -185,7 +187,10 @@ class Service:
         await stack.enter_async_context(repeating(follow, LOOK_SECONDS))
         await stack.enter_async_context(repeating(accounts.look, LOOK_SECONDS, after=LOOK_SECONDS))
         agent = CodeAgent(supervisor, stores, feed, watch, self._open_project)
-        return Services(agent, models, ledger, accounts)
+        advice = settings.server.advice
+        if advice is not None:
+            logger.warning("%s", advice)
+        return Services(agent, models, ledger, accounts, (advice,) if advice else ())
 
     def _open_project(self, caller: Caller, path: str) -> Path:
         home = home_folder(self.launch.environ)

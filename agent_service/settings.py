@@ -48,6 +48,14 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def is_wildcard(host: str) -> bool:
+    """Whether that address stands for all those of this machine, as 0.0.0.0 does."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def _listed(value: Any) -> Any:
     """`a, b` as a list: how an environment variable writes one."""
     if isinstance(value, str):
@@ -80,6 +88,16 @@ class ServerSettings(_Section):
     """Requests with a body worked on at once; those beyond are told to come back in a second."""
     requests_per_minute: int | None = Field(default=None, gt=0)
     """Rate limit of each principal; None = none."""
+
+    @property
+    def advice(self) -> str | None:
+        """What is likely to be missing; None = nothing is."""
+        if self.allowed_hosts or not is_wildcard(self.host):
+            return None
+        return (
+            "server.allowed_hosts: is empty, so only requests to localhost are answered; list the names and "
+            "addresses by which other machines reach this one, as in [agent.example, 192.0.2.7]"
+        )
 
     @field_validator("host")
     @classmethod
@@ -130,7 +148,7 @@ class StateSettings(_Section):
     data_dir: AbsolutePath | None = None
     """None = `$XDG_DATA_HOME/agent-service`; `load_settings` always fills it in."""
     keep_checkpoints: int | None = Field(default=None, ge=1)
-    """So many of the newest checkpoints of a thread stay when a run ends and nothing waits; None = all."""
+    """So many of the newest checkpoints of a thread stay, soon after a run ended; None = all."""
     keep_events_days: int | None = Field(default=30, ge=1)
     """Events older than so many days go; None = none does."""
     keep_usage_days: int | None = Field(default=400, ge=1)

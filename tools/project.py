@@ -35,21 +35,21 @@ def resolve_project(path: str, allowed_roots: Sequence[Path], *, home: Path, dat
         named = ", ".join(map(str, roots)) or "none is configured"
         raise ProjectRefused(
             f"project_directory is outside the allowed folders. Allowed are folders in: {named}. "
-            "The operator can allow more with --allow-root or agent.allowed_roots"
+            "The operator can allow more with --allow-root or agent.allowed_roots."
         )
     _refuse_system(folder, within)
     _refuse_home(folder, within, Path(os.path.realpath(home)))
     data = Path(os.path.realpath(data_dir))
     if _contains(folder, data) or _contains(data, folder):
-        raise ProjectRefused("project_directory holds this service's own data; name another folder")
+        raise ProjectRefused("project_directory holds this service's own data; name another folder.")
     try:
         if not folder.is_dir():
             what = "is a file, not a folder" if folder.exists() else "does not exist"
-            raise ProjectRefused(f"project_directory {what}; name an existing folder")
+            raise ProjectRefused(f"project_directory {what}; name an existing folder.")
         os.scandir(folder).close()
     except OSError:
         raise ProjectRefused(
-            "project_directory cannot be opened by the service; check that it may be read"
+            "project_directory cannot be opened by the service; check that it may be read."
         ) from None
     return folder
 
@@ -63,11 +63,11 @@ def _real(path: str) -> Path:
     try:
         size = len(path.encode())
     except UnicodeEncodeError:
-        raise ProjectRefused("project_directory is not valid Unicode") from None
+        raise ProjectRefused("project_directory is not valid Unicode.") from None
     if "\0" in path or size > MAX_PATH_BYTES:
-        raise ProjectRefused(f"project_directory has a NUL or is longer than {MAX_PATH_BYTES} bytes")
+        raise ProjectRefused(f"project_directory has a NUL or is longer than {MAX_PATH_BYTES} bytes.")
     if not path.startswith("/"):
-        raise ProjectRefused("project_directory must be an absolute path, starting with /")
+        raise ProjectRefused("project_directory must be an absolute path, starting with /.")
     return Path(os.path.realpath(path))
 
 
@@ -79,20 +79,20 @@ def _refuse_system(folder: Path, within: Sequence[Path]) -> None:
     listed = any(is_system_folder(root) and str(root) not in ("/", *_SYSTEM_FOLDERS) for root in within)
     if in_kernel or not listed:
         raise ProjectRefused(
-            "project_directory is a folder of the system; name a folder of yours, or have it allowed by name"
+            "project_directory is a folder of the system; name a folder of yours, or have it allowed by name."
         )
 
 
 def _refuse_home(folder: Path, within: Sequence[Path], home: Path) -> None:
     if _contains(folder, home):
-        raise ProjectRefused("project_directory is the home folder or above it; name one project in it")
+        raise ProjectRefused("project_directory is the home folder or above it; name one project in it.")
     if not folder.is_relative_to(home):
         return
     hidden = home / folder.relative_to(home).parts[0]
     if hidden.name.startswith(".") and not any(root.is_relative_to(hidden) for root in within):
         raise ProjectRefused(
             f"project_directory is in {hidden.name}, a hidden folder of the home folder; such a folder is "
-            "allowed only if the service's configuration lists it"
+            "allowed only if the service's configuration lists it."
         )
 
 

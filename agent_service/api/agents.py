@@ -16,7 +16,8 @@ from agent_service.agent.code_agent import CodeAgent
 from agent_service.agent.contract import CodeAgentRequest, CodeAgentResponse, ResumeRequest, RunAccepted
 from agent_service.agent.supervisor import ActiveRun
 from agent_service.api.cursor import read_cursor
-from agent_service.api.documentation import errors, event_stream
+from agent_service.api.documentation import MODEL, RUN, SENT, STATE, THREAD, errors, event_stream
+from agent_service.api.error_codes import ErrorCode
 from agent_service.api.json_route import StrictJsonRoute
 from agent_service.api.parameters import IdempotencyKeyHeader, LastEventIdHeader, ThreadId
 from agent_service.api.runs import idempotency_key, stored_response
@@ -25,6 +26,7 @@ from agent_service.api.services import PrincipalOf, ServicesOf
 from agent_service.events import KEEP_ALIVE, encode_sse
 from checkpoints.idempotency import Finished
 from checkpoints.threads import ThreadStatus
+from routing.types import AUTO
 from tools.diff import unified_diff
 
 router = APIRouter(route_class=StrictJsonRoute)
@@ -33,10 +35,9 @@ KEEP_ALIVE_SECONDS = 15.0
 _SSE_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 Begin = Callable[[], Awaitable[ActiveRun | Finished]]
 
-_RUN_ANSWERS: dict[int | str, dict[str, Any]] = {
+_RUN: dict[int | str, dict[str, Any]] = {
     200: event_stream("The outcome; with `stream` the events of the run."),
     202: {"model": RunAccepted, "description": "With `background`: the run goes on by itself."},
-    **errors(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
 }
 
 
@@ -44,7 +45,7 @@ _RUN_ANSWERS: dict[int | str, dict[str, Any]] = {
     "/agents/code/invoke",
     summary="Give the agent an instruction",
     response_model=CodeAgentResponse,
-    responses=_RUN_ANSWERS,
+    responses={**_RUN, **errors(*RUN, *MODEL, ErrorCode.QUESTION_OPEN)},
 )
 async def invoke(
     body: CodeAgentRequest,
@@ -57,7 +58,7 @@ async def invoke(
     key = idempotency_key(repeat, "invoke", await request.body())
     if earlier := await services.agent.replay(principal, key):
         return _answer_again(request, body, earlier)
-    await services.models.check(body.model or "auto", body.provider)
+    await services.models.check(body.model or AUTO, body.provider)
     raw = _documented_fields(body)
     body = body.model_copy(update={"thread_id": body.thread_id or str(uuid4())})
 
@@ -71,7 +72,16 @@ async def invoke(
     "/agents/resume",
     summary="Answer a question of the agent",
     response_model=CodeAgentResponse,
-    responses=_RUN_ANSWERS,
+    responses={
+        **_RUN,
+        **errors(
+            *RUN,
+            ErrorCode.NOT_WAITING,
+            ErrorCode.ALREADY_ANSWERED,
+            ErrorCode.ANSWER_UNCLEAR,
+            ErrorCode.NO_PROVIDER,
+        ),
+    },
 )
 async def resume(
     body: ResumeRequest,
@@ -93,7 +103,11 @@ async def resume(
     return await _respond(request, services.agent, body, begin)
 
 
-@router.get("/agents/threads", summary="List threads", responses=errors(401, 403, 422))
+@router.get(
+    "/agents/threads",
+    summary="List threads",
+    responses=errors(ErrorCode.INVALID, ErrorCode.DATABASE_UNAVAILABLE),
+)
 async def list_threads(
     services: ServicesOf,
     principal: PrincipalOf,
@@ -109,7 +123,7 @@ async def list_threads(
     return ThreadList.of_records(found, limit)
 
 
-@router.get("/agents/threads/{thread_id}", summary="Show a thread", responses=errors(401, 403, 404, 422))
+@router.get("/agents/threads/{thread_id}", summary="Show a thread", responses=errors(*STATE))
 async def show_thread(thread_id: ThreadId, services: ServicesOf, principal: PrincipalOf) -> ThreadDetail:
     """The thread and its latest run."""
     return ThreadDetail.of_view(await services.agent.thread(principal, thread_id))
@@ -118,7 +132,7 @@ async def show_thread(thread_id: ThreadId, services: ServicesOf, principal: Prin
 @router.get(
     "/agents/threads/{thread_id}/messages",
     summary="Show a conversation",
-    responses=errors(401, 403, 404, 422),
+    responses=errors(*STATE),
 )
 async def show_messages(thread_id: ThreadId, services: ServicesOf, principal: PrincipalOf) -> ThreadMessages:
     """All messages, with the tool calls and their answers."""
@@ -130,16 +144,15 @@ async def show_messages(thread_id: ThreadId, services: ServicesOf, principal: Pr
     "/agents/threads/{thread_id}",
     status_code=204,
     summary="Delete a thread",
-    responses=errors(401, 403, 404, 409, 422),
+    response_description="It is gone.",
+    responses=errors(*THREAD, ErrorCode.THREAD_BUSY),
 )
 async def delete_thread(thread_id: ThreadId, services: ServicesOf, principal: PrincipalOf) -> None:
     """Delete the thread and all that is kept of it; files in the project stay as they are."""
     await asyncio.shield(services.agent.delete(principal, thread_id))
 
 
-@router.get(
-    "/agents/threads/{thread_id}/diff", summary="What a thread changed", responses=errors(401, 403, 404, 422)
-)
+@router.get("/agents/threads/{thread_id}/diff", summary="What a thread changed", responses=errors(*STATE))
 async def show_diff(thread_id: ThreadId, services: ServicesOf, principal: PrincipalOf) -> ThreadDiff:
     """One unified diff of all that the thread changed."""
     changes = await services.agent.changes(principal, thread_id)
@@ -151,7 +164,7 @@ async def show_diff(thread_id: ThreadId, services: ServicesOf, principal: Princi
     "/agents/threads/{thread_id}/events",
     summary="Follow a thread",
     response_class=StreamingResponse,
-    responses={200: event_stream("The thread's events."), **errors(401, 403, 404, 422)},
+    responses={200: event_stream("The thread's events."), **errors(*STATE, ErrorCode.INVALID)},
 )
 async def follow_thread(
     thread_id: ThreadId,
@@ -168,8 +181,9 @@ async def follow_thread(
     Without a number: from now on; with `after=0` all that are kept.
     """
     record = (await services.agent.thread(principal, thread_id)).record
-    latest, number = record.last_event, _number(last_event_id)
-    start = min(latest, number if number is not None else latest if after is None else after)
+    latest = record.last_event
+    wanted = next((number for number in (_number(last_event_id), after) if number is not None), latest)
+    start = min(latest, wanted)
 
     async def stream() -> AsyncIterator[bytes]:
         with services.agent.feed.follow(thread_id, record.created_at) as subscription:
@@ -182,7 +196,9 @@ async def follow_thread(
 
 
 @router.post(
-    "/agents/threads/{thread_id}/cancel", summary="Stop a thread", responses=errors(401, 403, 404, 409, 422)
+    "/agents/threads/{thread_id}/cancel",
+    summary="Stop a thread",
+    responses=errors(*SENT, *STATE, ErrorCode.THREAD_BUSY),
 )
 async def cancel_thread(thread_id: ThreadId, services: ServicesOf, principal: PrincipalOf) -> ThreadDetail:
     """Stop the run under way, or withdraw the open questions; the thread is idle afterwards."""

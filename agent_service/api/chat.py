@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import ConfigDict, Field
 
-from agent_service.agent.contract import Documented
-from agent_service.agent.errors import InvalidRequest
 from agent_service.api.chat_stream import ChatStream
-from agent_service.api.documentation import errors
+from agent_service.api.documentation import BODY, MODEL, errors
+from agent_service.api.error_codes import ErrorCode
 from agent_service.api.json_route import BadJson, StrictJsonRoute
 from agent_service.api.presence import while_present
 from agent_service.api.services import Services
+from agent_service.documented import Documented
+from agent_service.errors import InvalidRequest
 from agent_service.principals import Principal
 from routing.config import DEFAULT_ACCOUNT
-from routing.types import ChatRequest, Payer, Quality, RouteDecision
+from routing.types import AUTO, ChatRequest, Payer, Quality, RouteDecision
 
 router = APIRouter(route_class=StrictJsonRoute)
 
@@ -29,6 +30,7 @@ MAX_PROVIDER = 64
 ACTIVE_FILE_CHARACTERS = 10_000
 """How much of the active file a contextual prompt carries."""
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_QUALITIES: tuple[str, ...] = get_args(Quality)
 _OURS = frozenset({"model", "stream", "provider", "model_quality"})
 
 
@@ -38,15 +40,19 @@ class ChatCompletionRequest(Documented):
     model_config = ConfigDict(extra="allow", strict=True)
 
     messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
-    model: Annotated[str, Field(min_length=1, max_length=MAX_MODEL)] = "auto"
+    """The conversation, as in OpenAI's protocol: each with a `role`, and `content` as text or parts."""
+    model: Annotated[str, Field(min_length=1, max_length=MAX_MODEL)] = AUTO
     """`auto`, an alias, `provider/model`, or a model's own id."""
     stream: bool | None = False
+    """Answer with Server-Sent Events."""
     provider: Annotated[str | None, Field(max_length=MAX_PROVIDER)] = None
     """Only this provider."""
     model_quality: Quality | None = None
     """How to choose the model; `balanced` if omitted."""
     tools: list[dict[str, Any]] | None = None
+    """Functions that the model may call; only models that can call tools are asked then."""
     stream_options: dict[str, Any] | None = None
+    """`include_usage`: the last chunk of a stream says what it took."""
 
 
 class ContextualChatRequest(Documented):
@@ -60,7 +66,7 @@ class ContextualChatRequest(Documented):
     """The selection in the editor."""
     active_file_content: str | None = None
     """The first 10,000 characters are used."""
-    model: Annotated[str | None, Field(max_length=MAX_MODEL)] = "auto"
+    model: Annotated[str | None, Field(max_length=MAX_MODEL)] = AUTO
     """`auto`, an alias, `provider/model`, or a model's own id."""
     provider: Annotated[str | None, Field(max_length=MAX_PROVIDER)] = None
     """Only this provider."""
@@ -76,7 +82,20 @@ class ContextualChatRequest(Documented):
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "OpenAI's chat completion, with `provider`; with `stream` its chunks."},
-    **errors(400, 401, 403, 404, 413, 415, 422, 429, 502, 503, 504),
+    **errors(
+        *BODY,
+        *MODEL,
+        ErrorCode.UNSUPPORTED,
+        ErrorCode.BUDGET_EXCEEDED,
+        ErrorCode.CONTEXT_TOO_LONG,
+        ErrorCode.CONTENT_REFUSED,
+        ErrorCode.REJECTED,
+        ErrorCode.KEY_REFUSED,
+        ErrorCode.PROVIDER_ERROR,
+        ErrorCode.PROVIDER_TIMEOUT,
+        ErrorCode.NO_PROVIDER_AVAILABLE,
+        ErrorCode.DATABASE_UNAVAILABLE,
+    ),
 }
 
 
@@ -121,7 +140,7 @@ async def _complete(request: Request, body: dict[str, Any]) -> Response:
     principal: Principal = request.state.principal
     wanted = ChatRequest(
         body={name: value for name, value in body.items() if name not in _OURS},
-        model=body.get("model") or "auto",
+        model=body.get("model") or AUTO,
         provider=body.get("provider") or None,
         quality=body.get("model_quality") or "balanced",
         payer=Payer(principal.name),
@@ -134,14 +153,16 @@ async def _complete(request: Request, body: dict[str, Any]) -> Response:
 async def _whole(request: Request, wanted: ChatRequest, principal: str) -> Response:
     """The whole answer, from before if it is kept."""
     services: Services = request.app.state.services
-    answers = services.ledger.answers
+    answers, models = services.ledger.answers, services.models.router
     key = answers.key(wanted)
     if key and (kept := await answers.get(principal, key)):
-        return _answer(kept.data, kept.decision, {"x-router-cache": "hit"})
+        address = await models.address(wanted, kept.decision)
+        if address is not None and address == kept.address:  # else the name means somebody else by now
+            return _answer(kept.data, kept.decision, {"x-router-cache": "hit"})
     await services.models.require_any()
-    completion = await while_present(request.receive, services.models.router.complete(wanted))
-    if key:
-        await answers.put(principal, key, completion)
+    completion = await while_present(request.receive, models.complete(wanted))
+    if key and (address := await models.address(wanted, completion.decision)):
+        await answers.put(principal, key, completion, address)
     return _answer(completion.data, completion.decision, {})
 
 
@@ -190,8 +211,8 @@ def _check(body: dict[str, Any]) -> None:
     for index, tool in enumerate(body.get("tools") or ()):
         if not isinstance(tool, dict):
             raise InvalidRequest(f"tools.{index}", f"tools.{index}: an object is needed.")
-    if body.get("model_quality") not in (None, "fastest", "balanced", "best_quality"):
-        raise InvalidRequest("model_quality", "model_quality: fastest, balanced or best_quality.")
+    if body.get("model_quality") not in (None, *_QUALITIES):
+        raise InvalidRequest("model_quality", f"model_quality: one of {', '.join(_QUALITIES)}.")
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 
-from agent_service.agent.errors import InvalidRequest
+from agent_service.errors import InvalidRequest
 from checkpoints.threads import ThreadRecord
 
 

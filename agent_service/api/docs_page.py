@@ -79,7 +79,8 @@ def _parameters(operation: Schema) -> Iterator[str]:
         rows = [
             (
                 f"<code>{_text(each['name'])}</code>",
-                f"{_text(each['in'])}, {_type(each['schema'])}{', required' * each.get('required', False)}",
+                f"{_text(each['in'])}, {_type(each['schema'])}{_default(each['schema'])}"
+                + ", required" * each.get("required", False),
                 _prose(each.get("description") or each["schema"].get("description")),
             )
             for each in parameters
@@ -121,7 +122,7 @@ def _fields(properties: Mapping[str, Schema], required: Any) -> str:
     rows = [
         (
             f"<code>{_text(name)}</code>",
-            _type(schema) + ", required" * (name in required),
+            _type(schema) + _default(schema) + ", required" * (name in required),
             _prose(schema.get("description")),
         )
         for name, schema in properties.items()
@@ -137,6 +138,10 @@ def _type(schema: Schema) -> str:
     for several in ("anyOf", "oneOf", "allOf"):
         if several in schema:
             return " or ".join(_type(each) for each in schema[several])
+    return _kind(schema) + _bounds(schema)
+
+
+def _kind(schema: Schema) -> str:
     if values := schema.get("enum", [schema["const"]] if "const" in schema else None):
         return " or ".join(f"<code>{_text(json.dumps(value))}</code>" for value in values)
     if schema.get("type") == "array":
@@ -144,6 +149,39 @@ def _type(schema: Schema) -> str:
     if isinstance(values := schema.get("additionalProperties"), Mapping):
         return f"object of {_type(values)}"
     return _text(schema.get("type", "anything"))
+
+
+def _bounds(schema: Schema) -> str:
+    """How large or long a value may be, in brackets; nothing where nothing is said."""
+    said = [
+        _between(schema.get("minimum"), schema.get("maximum")),
+        _between(schema.get("minLength"), schema.get("maxLength"), " characters"),
+        _between(schema.get("minItems"), schema.get("maxItems"), " items"),
+    ]
+    if (above := schema.get("exclusiveMinimum")) is not None:
+        said.append(f"more than {_number(above)}")
+    if (pattern := schema.get("pattern")) is not None:
+        said.append(f"like <code>{_text(pattern)}</code>")
+    told = "; ".join(each for each in said if each)
+    return told and f" ({told})"
+
+
+def _between(least: float | None, most: float | None, what: str = "") -> str:
+    if least is not None and most is not None:
+        return f"{_number(least)} to {_number(most)}{what}"
+    if least is not None:
+        return f"at least {_number(least)}{what}"
+    return "" if most is None else f"at most {_number(most)}{what}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.12g}"
+
+
+def _default(schema: Schema) -> str:
+    """What counts where nothing is given, after a comma; that nothing does is the rule, and not told."""
+    value = schema.get("default")
+    return "" if value in (None, [], {}) else f", <code>{_text(json.dumps(value))}</code> if omitted"
 
 
 def _table(title: str, rows: list[tuple[str, str, str]]) -> str:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
+from agent_service.api.error_codes import ErrorCode
 from agent_service.api.errors import ErrorAnswer
 
-_MEANING = {
-    400: "Malformed body.",
-    401: "No valid key.",
-    403: "Wrong Origin, or not allowed for this key.",
-    404: "Unknown, or somebody else's (`checkpoint_not_found`: the thread is there).",
-    409: "`thread_busy` (with `Retry-After`), `question_open`, `not_waiting` or `already_answered`; "
-    "`account_configured` for an account that is not to be changed here.",
-    413: "The body is too large.",
-    415: "The body is not JSON.",
-    422: "A field is missing or wrong; `param` names it.",
-    429: "Too many requests, or `budget_exceeded`; see `Retry-After`.",
-    502: "A provider failed.",
-    503: "No provider, overload, or shutting down; with `Retry-After` if it may pass by itself.",
-    504: "A provider did not answer in time.",
-}
-
+OPEN = (ErrorCode.ORIGIN_NOT_ALLOWED, ErrorCode.OTHER_USER, ErrorCode.RATE_LIMITED, ErrorCode.INTERNAL)
+"""What a route may answer that needs no key, like any other."""
+_ALWAYS = (*OPEN, ErrorCode.INVALID_API_KEY, ErrorCode.HOST_NOT_ALLOWED)
+SENT = (ErrorCode.BODY_TIMEOUT, ErrorCode.TOO_LARGE, ErrorCode.NOT_JSON)
+"""What may be wrong with any POST or PATCH."""
+BODY = (ErrorCode.MALFORMED, ErrorCode.INVALID, *SENT, ErrorCode.OVERLOADED)
+"""What may be wrong with a body that a route takes."""
+MODEL = (ErrorCode.MODEL_NOT_FOUND, ErrorCode.PROVIDER_NOT_FOUND, ErrorCode.NO_PROVIDER)
+"""What may be wrong with the choice of a model."""
+THREAD = (ErrorCode.THREAD_NOT_FOUND, ErrorCode.DATABASE_UNAVAILABLE)
+"""What may be wrong with a thread."""
+STATE = (*THREAD, ErrorCode.STATE_DAMAGED)
+"""What may be wrong with a thread that is read: all but its deletion needs its rows to be sound."""
+RUN = (
+    *BODY,
+    *STATE,
+    ErrorCode.THREAD_BUSY,
+    ErrorCode.KEY_REUSED,
+    ErrorCode.TAKEN_OVER,
+    ErrorCode.SHUTTING_DOWN,
+)
+"""What may be wrong with a run that is begun."""
 
 _IDS = {"thread_id": "greeter-1", "run_id": "c0ffee00c0ffee00c0ffee00c0ffee00"}
 _EVENTS = {
@@ -34,7 +41,7 @@ _EVENTS = {
             "tool_call_id": "write_1",
             "name": "write_file",
             "ok": True,
-            "summary": "wrote name.txt",
+            "summary": "+1 -0",
             "files_changed": [{"path": "name.txt", "action": "created", "additions": 1, "deletions": 0}],
         },
     },
@@ -56,9 +63,20 @@ _EVENTS = {
 }
 
 
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` entries of these statuses."""
-    return {status: {"model": ErrorAnswer, "description": _MEANING[status]} for status in statuses}
+def errors(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
+    """The `responses` entries of a route that answers with these errors, and with those of the edge."""
+    return described(*_ALWAYS, *codes)
+
+
+def described(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
+    """The `responses` entries of these errors alone."""
+    by_status: dict[int, list[str]] = {}
+    for code in sorted(set(codes), key=lambda code: (code.status, code.code)):
+        by_status.setdefault(code.status, []).append(f"`{code.code}`: {code.meaning}.")
+    return {
+        status: {"model": ErrorAnswer, "description": " ".join(sentences)}
+        for status, sentences in by_status.items()
+    }
 
 
 def event_stream(description: str) -> dict[str, Any]:

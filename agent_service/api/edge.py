@@ -3,6 +3,7 @@
 Host, Origin, content type, key, admin rights, rate, load, body size: the first that objects answers, in
 OpenAI's error shape. Routes find whom the request acts for in `request.state.principal`: a `Principal`,
 or None on the open paths (`/` and `/health`) when no valid key came along; those show no details then.
+`/health` answers to any Host, but to one that is not ours only whoever brings a key is known.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from dataclasses import dataclass, field
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent_service.api.error_codes import ErrorCode
 from agent_service.api.gates import (
     Refusal,
     content_type_gate,
     header,
-    host_gate,
+    names_us,
     origin_gate,
     plain_host,
 )
@@ -27,10 +29,12 @@ from agent_service.api.key_ring import KeyRing
 from agent_service.api.peer import same_user
 from agent_service.api.rate_limit import RateLimit
 from agent_service.principals import Principal
-from agent_service.settings import ServerSettings
+from agent_service.settings import ServerSettings, is_wildcard
 
-OPEN_PATHS = frozenset({"/", "/health"})
-"""Reachable without a key, so that a load balancer can ask whether the service lives."""
+HEALTH_PATH = "/health"
+"""Reachable by any name, since a load balancer asks by address whether the service lives."""
+OPEN_PATHS = frozenset({"/", HEALTH_PATH})
+"""Reachable without a key."""
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -62,7 +66,7 @@ class EdgeConfig:
     def from_settings(cls, server: ServerSettings) -> EdgeConfig:
         """The edge that the operator asked for."""
         configured = {plain_host(name) for name in server.allowed_hosts}
-        own = set() if server.host in ("0.0.0.0", "::") else {server.host.lower()}
+        own = set() if is_wildcard(server.host) else {server.host.lower()}
         return cls(
             hosts=_LOOPBACK_NAMES | configured | own,
             origins=frozenset(origin.lower() for origin in server.allowed_origins),
@@ -102,18 +106,26 @@ class _Edge:
 
     def _admit(self, scope: Scope) -> None:
         """Let the request in and note its principal, or raise Refusal."""
-        host_gate(scope, self._config.hosts)
+        ours = names_us(scope, self._config.hosts)
+        if not ours and scope["path"] != HEALTH_PATH:
+            raise Refusal(
+                ErrorCode.HOST_NOT_ALLOWED,
+                "This service does not answer to that Host; the operator can add it to server.allowed_hosts.",
+                param="Host",
+            )
         origin_gate(scope, self._config.origins)
         content_type_gate(scope, _WITH_BODY)
         principal = self._authenticate(scope)
+        if not ours and self._config.keys.is_empty:
+            principal = None  # it may be a web page with a rebound name: it learns that we live, and no more
         scope.setdefault("state", {})["principal"] = principal
         if principal is None:
             return
         path = scope["path"]
         if (path == "/api" or path.startswith("/api/")) and not principal.admin:
-            raise Refusal(403, "admin_required", "This needs an admin key.")
+            raise Refusal(ErrorCode.ADMIN_REQUIRED, "This needs an admin key.")
         if wait := self._rate.take(principal.name):
-            raise Refusal(429, "rate_limited", "Too many requests; slow down.", retry_after=wait)
+            raise Refusal(ErrorCode.RATE_LIMITED, "Too many requests; slow down.", retry_after=wait)
 
     def _authenticate(self, scope: Scope) -> Principal | None:
         principal = self._config.keys.principal(scope)
@@ -121,15 +133,13 @@ class _Edge:
             if scope["path"] in OPEN_PATHS and scope["method"] not in _WITH_BODY:
                 return None
             raise Refusal(
-                401,
-                "invalid_api_key",
+                ErrorCode.INVALID_API_KEY,
                 "A valid key is needed, as `Authorization: Bearer KEY` or `x-api-key: KEY`.",
                 headers=((b"www-authenticate", b"Bearer"),),
             )
         if self._config.keys.is_empty and not self._config.peer_allowed(scope):
             raise Refusal(
-                403,
-                "other_user",
+                ErrorCode.OTHER_USER,
                 "Without keys only the user that runs this service may use it; server.api_keys opens it.",
             )
         return principal
@@ -138,7 +148,7 @@ class _Edge:
         # A cancel must get through just when everything is busy.
         counts = not scope["path"].endswith("/cancel")
         if counts and self._in_flight >= self._config.max_in_flight:
-            raise Refusal(503, "overloaded", "Too many requests at once; try again.", retry_after=1)
+            raise Refusal(ErrorCode.OVERLOADED, "Too many requests at once; try again.", retry_after=1)
         self._in_flight += counts
         try:
             body = await self._read_body(scope, receive)
@@ -167,12 +177,12 @@ class _Edge:
                         raise _too_large(limit)
                     parts.append(part)
         except TimeoutError:
-            raise Refusal(408, "body_timeout", "The body did not arrive in time.") from None
+            raise Refusal(ErrorCode.BODY_TIMEOUT, "The body did not arrive in time.") from None
         return b"".join(parts)
 
 
 def _too_large(limit: int) -> Refusal:
-    return Refusal(413, "request_too_large", f"The body is larger than {limit:,} bytes.")
+    return Refusal(ErrorCode.TOO_LARGE, f"The body is larger than {limit:,} bytes.")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -200,13 +210,12 @@ def _with_security_headers(send: Send) -> Send:
 
 async def _answer(refusal: Refusal, send: Send) -> None:
     """Refuse, and close: an unread body would otherwise keep flowing in."""
-    error = {"message": refusal.message, "type": refusal.kind, "param": refusal.param, "code": refusal.code}
-    content = orjson.dumps({"error": error})
+    content = orjson.dumps(refusal.code.body(refusal.message, refusal.param))
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(content)),
         (b"connection", b"close"),
         *refusal.headers,
     ]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.start", "status": refusal.code.status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

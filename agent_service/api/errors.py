@@ -1,10 +1,11 @@
-"""From exceptions to answers: the only table of HTTP statuses, always in OpenAI's error shape."""
+"""From exceptions to answers, always in OpenAI's error shape."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Mapping
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,11 +14,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from agent_service.agent.contract import Documented
-from agent_service.agent.errors import InvalidRequest
-from agent_service.api.json_route import BadJson
+from agent_service.api.error_codes import ErrorCode
+from agent_service.api.gates import Refusal
 from agent_service.api.validation import first_misfit
 from agent_service.config_file import ConfigError
+from agent_service.documented import Documented
+from agent_service.errors import InvalidRequest, UnclearAnswer
 from agent_service.keys import errors as accounts
 from checkpoints import errors as store
 from checkpoints.diagnosis import diagnose
@@ -51,37 +53,38 @@ class ErrorAnswer(Documented):
     """The error."""
 
 
-_TABLE: tuple[tuple[type[Exception], int, str], ...] = (
-    (store.ThreadNotFound, 404, "thread_not_found"),
-    (store.CheckpointNotFound, 404, "checkpoint_not_found"),
-    (store.ThreadBusy, 409, "thread_busy"),
-    (store.QuestionOpen, 409, "question_open"),
-    (store.NotWaiting, 409, "not_waiting"),
-    (store.AlreadyAnswered, 409, "already_answered"),
-    (store.KeyReused, 422, "idempotency_key_reused"),
-    (store.LeaseLost, 503, "taken_over"),
-    (store.DatabaseUnusable, 503, "database_unavailable"),
-    (store.StateDamaged, 500, "state_damaged"),
-    (accounts.AccountInvalid, 422, "invalid_request"),
-    (accounts.AccountNotFound, 404, "account_not_found"),
-    (accounts.AccountConfigured, 409, "account_configured"),
-    (accounts.KeyNotAccepted, 422, "key_not_accepted"),
-    (accounts.MasterKeyUnusable, 503, "master_key_unusable"),
-    (ConfigError, 503, "misconfigured"),
-    (routing.ModelNotFound, 404, "model_not_found"),
-    (routing.ProviderNotFound, 404, "provider_not_found"),
-    (routing.Unsupported, 422, "unsupported"),
-    (routing.NoProviderConfigured, 503, "no_provider"),
-    (routing.NoProviderAvailable, 503, "no_provider_available"),
-    (BudgetExceeded, 429, "budget_exceeded"),
-    (routing.RateLimited, 429, "rate_limited"),
-    (routing.ContextTooLong, 400, "context_length_exceeded"),
-    (routing.ContentRefused, 400, "content_policy_violation"),
-    (routing.RequestRejected, 400, "rejected_by_provider"),
-    (routing.KeyRefused, 502, "provider_refused_key"),
-    (routing.ProviderTimeout, 504, "provider_timeout"),
-    (routing.ProviderError, 502, "provider_error"),
-    (routing.RoutingError, 502, "provider_error"),
+_TABLE: tuple[tuple[type[Exception], ErrorCode], ...] = (
+    (UnclearAnswer, ErrorCode.ANSWER_UNCLEAR),
+    (InvalidRequest, ErrorCode.INVALID),
+    (store.ThreadNotFound, ErrorCode.THREAD_NOT_FOUND),
+    (store.CheckpointNotFound, ErrorCode.CHECKPOINT_NOT_FOUND),
+    (store.ThreadBusy, ErrorCode.THREAD_BUSY),
+    (store.QuestionOpen, ErrorCode.QUESTION_OPEN),
+    (store.NotWaiting, ErrorCode.NOT_WAITING),
+    (store.AlreadyAnswered, ErrorCode.ALREADY_ANSWERED),
+    (store.KeyReused, ErrorCode.KEY_REUSED),
+    (store.LeaseLost, ErrorCode.TAKEN_OVER),
+    (store.DatabaseUnusable, ErrorCode.DATABASE_UNAVAILABLE),
+    (store.StateDamaged, ErrorCode.STATE_DAMAGED),
+    (accounts.AccountInvalid, ErrorCode.INVALID),
+    (accounts.AccountNotFound, ErrorCode.ACCOUNT_NOT_FOUND),
+    (accounts.AccountConfigured, ErrorCode.ACCOUNT_CONFIGURED),
+    (accounts.KeyNotAccepted, ErrorCode.KEY_NOT_ACCEPTED),
+    (accounts.MasterKeyUnusable, ErrorCode.MASTER_KEY_UNUSABLE),
+    (ConfigError, ErrorCode.MISCONFIGURED),
+    (routing.ModelNotFound, ErrorCode.MODEL_NOT_FOUND),
+    (routing.ProviderNotFound, ErrorCode.PROVIDER_NOT_FOUND),
+    (routing.Unsupported, ErrorCode.UNSUPPORTED),
+    (routing.NoProviderConfigured, ErrorCode.NO_PROVIDER),
+    (routing.NoProviderAvailable, ErrorCode.NO_PROVIDER_AVAILABLE),
+    (BudgetExceeded, ErrorCode.BUDGET_EXCEEDED),
+    (routing.RateLimited, ErrorCode.RATE_LIMITED),
+    (routing.ContextTooLong, ErrorCode.CONTEXT_TOO_LONG),
+    (routing.ContentRefused, ErrorCode.CONTENT_REFUSED),
+    (routing.RequestRejected, ErrorCode.REJECTED),
+    (routing.KeyRefused, ErrorCode.KEY_REFUSED),
+    (routing.ProviderTimeout, ErrorCode.PROVIDER_TIMEOUT),
+    (routing.RoutingError, ErrorCode.PROVIDER_ERROR),
 )
 """Looked through from the top, so the narrower class stands before the wider."""
 
@@ -89,32 +92,20 @@ _PASSING = (store.LeaseLost, store.DatabaseUnusable, routing.NoProviderAvailable
 """What may be over when the same request comes again; for the rest somebody has to do something first."""
 
 
+_LONGEST_PATH = 100
+"""Characters of an address that is not known that are repeated."""
+
+
 def error_answer(
-    status: int,
-    message: str,
-    code: str,
-    *,
-    param: str | None = None,
-    headers: Mapping[str, str] | None = None,
+    code: ErrorCode, message: str, *, param: str | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """An answer in OpenAI's error shape."""
-    body = {"message": message, "type": error_type(status), "param": param, "code": code}
-    return JSONResponse({"error": body}, status_code=status, headers=dict(headers or {}))
+    return JSONResponse(code.body(message, param), status_code=code.status, headers=dict(headers or {}))
 
 
-def error_type(status: int) -> str:
-    """OpenAI's word for the kind of error."""
-    return {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
-        status, "invalid_request_error" if status < 500 else "api_error"
-    )
-
-
-def classify(error: Exception) -> tuple[int, str]:
-    """Status and code of an error of ours."""
-    for kind, status, code in _TABLE:
-        if isinstance(error, kind):
-            return status, code
-    return 500, "internal"
+def classify(error: Exception) -> ErrorCode:
+    """What an error of ours is called outside."""
+    return next((code for kind, code in _TABLE if isinstance(error, kind)), ErrorCode.INTERNAL)
 
 
 def error_object(error: Exception) -> dict[str, str | None]:
@@ -122,48 +113,47 @@ def error_object(error: Exception) -> dict[str, str | None]:
     if isinstance(error, SQLAlchemyError) and not isinstance(error, store.DatabaseUnusable):
         logger.error("the database refused: %s", error)
         error = store.DatabaseUnusable(diagnose(error))
-    status, code = classify(error)
-    return {"message": str(error), "type": error_type(status), "param": None, "code": code}
+    return classify(error).body(str(error))["error"]
 
 
 def install_error_handlers(app: FastAPI) -> None:
     """Make every error of the application an ErrorAnswer."""
 
+    @app.exception_handler(InvalidRequest)
     @app.exception_handler(store.CheckpointError)
     @app.exception_handler(routing.RoutingError)
     @app.exception_handler(accounts.AccountError)
     @app.exception_handler(ConfigError)
     async def known(_: Request, error: Exception) -> JSONResponse:
-        status, code = classify(error)
         wait = getattr(error, "retry_after", None)
         headers = {"Retry-After": str(max(1, math.ceil(wait)))} if wait is not None else {}
         if not headers and isinstance(error, _PASSING):
             headers["Retry-After"] = "5"
-        param = getattr(error, "param", None)
-        return error_answer(status, str(error), code, param=param, headers=headers)
+        return error_answer(classify(error), str(error), param=getattr(error, "param", None), headers=headers)
 
-    @app.exception_handler(InvalidRequest)
-    async def unfit(_: Request, error: InvalidRequest) -> JSONResponse:
-        return error_answer(422, str(error), error.code, param=error.param)
-
-    @app.exception_handler(BadJson)
-    async def bad_json(_: Request, error: BadJson) -> JSONResponse:
-        return error_answer(400, str(error.detail), "invalid_request")
+    @app.exception_handler(Refusal)
+    async def refused(_: Request, error: Refusal) -> JSONResponse:
+        return error_answer(error.code, error.message, param=error.param)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         misfit = first_misfit(error, request.scope.get("route"))
-        return error_answer(422, misfit.message, "invalid_request", param=misfit.param)
+        return error_answer(ErrorCode.INVALID, misfit.message, param=misfit.param)
 
     @app.exception_handler(HTTPException)
-    async def plain(_: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-        return error_answer(error.status_code, str(error.detail), code, headers=error.headers)
+    async def plain(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == ErrorCode.NOT_FOUND.status:
+            words = f"There is no route {request.method} {_shown_path(request)}; /docs lists those there are."
+            return error_answer(ErrorCode.NOT_FOUND, words)
+        if error.status_code == ErrorCode.METHOD_NOT_ALLOWED.status:
+            words = f"{_shown_path(request)} takes no {request.method}; /docs lists what it takes."
+            return error_answer(ErrorCode.METHOD_NOT_ALLOWED, words, headers=error.headers)
+        return error_answer(ErrorCode.MALFORMED, str(error.detail), headers=error.headers)
 
     @app.exception_handler(SQLAlchemyError)
     async def store_failed(_: Request, error: SQLAlchemyError) -> JSONResponse:
         logger.error("the database refused: %s", error)
-        return error_answer(503, diagnose(error), "database_unavailable", headers={"Retry-After": "5"})
+        return error_answer(ErrorCode.DATABASE_UNAVAILABLE, diagnose(error), headers={"Retry-After": "5"})
 
     @app.exception_handler(ClientDisconnect)
     async def left(_: Request, __: Exception) -> Response:
@@ -172,4 +162,12 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return error_answer(500, "The service failed at this request; its log says why.", "internal")
+        words = "The service failed at this request; its log says why."
+        # The error goes on to the server, which closes the connection: nobody is to send more over it.
+        return error_answer(ErrorCode.INTERNAL, words, headers={"Connection": "close"})
+
+
+def _shown_path(request: Request) -> str:
+    """The path with everything escaped that could mean something to whoever shows it, and not at length."""
+    path = quote(request.scope["path"][:_LONGEST_PATH], errors="replace")
+    return path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}..."

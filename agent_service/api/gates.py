@@ -1,4 +1,4 @@
-"""The edge's checks of a request's head. Each passes in silence or raises Refusal; none does I/O."""
+"""The edge's checks of a request's head. A gate passes in silence or raises Refusal; none does I/O."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from starlette.types import Scope
 
-from agent_service.api.errors import error_type
+from agent_service.api.error_codes import ErrorCode
 
 
 class Refusal(Exception):
@@ -15,8 +15,7 @@ class Refusal(Exception):
 
     def __init__(
         self,
-        status: int,
-        code: str,
+        code: ErrorCode,
         message: str,
         *,
         param: str | None = None,
@@ -24,22 +23,15 @@ class Refusal(Exception):
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         super().__init__(message)
-        self.status, self.code, self.message, self.param = status, code, message, param
-        self.kind = error_type(status)
+        self.code, self.message, self.param = code, message, param
         wait = () if retry_after is None else ((b"retry-after", b"%d" % max(1, math.ceil(retry_after))),)
         self.headers = headers + wait
 
 
-def host_gate(scope: Scope, allowed: Collection[str]) -> None:
-    """One `Host` header, naming us: what keeps a web page with a rebound name out (421)."""
+def names_us(scope: Scope, allowed: Collection[str]) -> bool:
+    """Whether there is one `Host` header, with a name of ours. A web page with a rebound name has another."""
     hosts = [value for name, value in scope["headers"] if name == b"host"]
-    if len(hosts) != 1 or plain_host(hosts[0].decode("latin-1")) not in allowed:
-        raise Refusal(
-            421,
-            "host_not_allowed",
-            "This service does not answer to that Host; the operator can add it to server.allowed_hosts.",
-            param="Host",
-        )
+    return len(hosts) == 1 and plain_host(hosts[0].decode("latin-1")) in allowed
 
 
 def origin_gate(scope: Scope, allowed: Collection[str]) -> None:
@@ -47,8 +39,7 @@ def origin_gate(scope: Scope, allowed: Collection[str]) -> None:
     for name, value in scope["headers"]:
         if name == b"origin" and value.decode("latin-1").lower() not in allowed:
             raise Refusal(
-                403,
-                "origin_not_allowed",
+                ErrorCode.ORIGIN_NOT_ALLOWED,
                 "Web pages of that Origin may not use this service; "
                 "the operator can add it to server.allowed_origins.",
                 param="Origin",
@@ -62,8 +53,7 @@ def content_type_gate(scope: Scope, methods: Collection[str]) -> None:
     media_type = (header(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
     if media_type != b"application/json":
         raise Refusal(
-            415,
-            "unsupported_media_type",
+            ErrorCode.NOT_JSON,
             "The body must be sent with `Content-Type: application/json`.",
             param="Content-Type",
         )

@@ -7,8 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, SecretStr
 
-from agent_service.agent.contract import Documented
 from agent_service.api.provider_schemas import KeyTrial
+from agent_service.documented import Documented
 from agent_service.keys.account import Account, last4, masked
 from agent_service.keys.directory import ProviderAccounts
 from agent_service.keys.errors import AccountError
@@ -44,7 +44,7 @@ class ImportedAccount(Documented):
     trial: KeyTrial | None
     """What the provider said of the key; null if it was not asked, or the account was not stored."""
     problem: str | None
-    """Why it was not stored; null as well after a dry run."""
+    """Why it was not stored, or in a dry run would not be, as far as that is known without asking."""
 
     @classmethod
     def of(cls, account: Account, *, stored: bool, trial: Trial | None, problem: str | None) -> Self:
@@ -95,9 +95,10 @@ async def imported(body: ImportRequest, accounts: ProviderAccounts) -> ImportRep
 
 
 async def _taken(account: Account, body: ImportRequest, accounts: ProviderAccounts) -> ImportedAccount:
-    if body.dry_run:
-        return ImportedAccount.of(account, stored=False, trial=None, problem=None)
     try:
+        if body.dry_run:
+            await accounts.check(account)
+            return ImportedAccount.of(account, stored=False, trial=None, problem=None)
         saved = await accounts.save(account, verify=body.verify)
     except AccountError as error:
         return ImportedAccount.of(account, stored=False, trial=None, problem=str(error))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr
 
-from agent_service.agent.contract import Documented
+from agent_service.documented import Documented
 from agent_service.keys.account import ACCOUNT_PATTERN, NAME_PATTERN, AccountOptions
 from agent_service.keys.address import MAX_ADDRESS
 from agent_service.keys.directory import Saved
@@ -16,6 +16,7 @@ from agent_service.keys.vault import Rotation
 from agent_service.keys.views import AccountView, ProviderView, Source
 from routing.config import DEFAULT_ACCOUNT, Protocol, RateLimits
 from routing.terms import Terms, sources
+from routing.types import Tier
 
 AccountName = Annotated[str, Field(pattern=ACCOUNT_PATTERN)]
 _OPTIONS = {*AccountOptions.model_fields}
@@ -63,7 +64,7 @@ class AccountChange(_Body):
         None
     )
     """Rows, or names alone; null = those of the catalogue, or whatever the provider lists."""
-    tier: Literal["free", "trial", "paid", "local"] | None = None
+    tier: Tier | None = None
     """What using it costs; null = as the catalogue says. `paid`: its models cost what they list."""
     enabled: bool = True
     """False keeps it, and does not use it."""
@@ -126,6 +127,8 @@ class Account(Documented):
     """Whether requests go to it. Of several accounts, the one that works and has the most left is asked."""
     rests: str | None
     """Why nothing of it is asked just now, or nothing that costs; null = it may be, or is not in use."""
+    proven: bool
+    """False = its key was stored without being seen to be good, and nothing has answered since."""
     enabled: bool
     """False = kept, not used."""
     models: list[str] | None
@@ -134,6 +137,8 @@ class Account(Documented):
     """Whether its address may be on this machine or its network."""
     cap_usd_per_day: float | None
     """The most that may be spent in a day (UTC), in US dollars."""
+    spent_usd_today: float | None
+    """Of that, since midnight UTC; null if it has no cap, or is not in use."""
     limits: RateLimits | None
     """How much of it may be used."""
     problem: str | None
@@ -200,7 +205,7 @@ class Provider(Documented):
     """As in the configuration."""
     display_name: str
     """For people."""
-    tier: Literal["free", "trial", "paid", "local", "oauth"] | None
+    tier: Tier | Literal["oauth"] | None
     """What using it costs; null = not known."""
     base_url: str | None
     """Of the account in use, else the catalogue's."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import SecretStr
 
-from agent_service.api.documentation import errors
+from agent_service.api.documentation import BODY, SENT, errors
+from agent_service.api.error_codes import ErrorCode
+from agent_service.api.gates import Refusal
 from agent_service.api.json_route import StrictJsonRoute
 from agent_service.api.provider_import import ImportReport, ImportRequest, imported
 from agent_service.api.provider_schemas import (
@@ -34,7 +36,7 @@ from routing.config import DEFAULT_ACCOUNT
 def _admin(principal: PrincipalOf) -> None:
     """Once more what the edge sees to, for whoever mounts these routes elsewhere."""
     if not principal.admin:
-        raise HTTPException(403, "This needs an admin key.")
+        raise Refusal(ErrorCode.ADMIN_REQUIRED, "This needs an admin key.")
 
 
 router = APIRouter(
@@ -43,13 +45,33 @@ router = APIRouter(
     tags=["admin"],
 )
 
-ProviderName = Annotated[str, Path(max_length=64, pattern=PROVIDER_PATTERN)]
-AccountPath = Annotated[str, Path(max_length=64, pattern=ACCOUNT_PATTERN)]
+ProviderName = Annotated[
+    str, Path(max_length=64, pattern=PROVIDER_PATTERN, description="The provider.", examples=["groq"])
+]
+AccountPath = Annotated[
+    str,
+    Path(
+        max_length=64,
+        pattern=ACCOUNT_PATTERN,
+        description="The account's name among those of the provider.",
+        examples=[DEFAULT_ACCOUNT],
+    ),
+]
+_ADMIN = (
+    ErrorCode.ADMIN_REQUIRED,
+    ErrorCode.DATABASE_UNAVAILABLE,
+    ErrorCode.MASTER_KEY_UNUSABLE,
+    ErrorCode.MISCONFIGURED,
+)
+_SHOW = (*_ADMIN, ErrorCode.INVALID, ErrorCode.PROVIDER_NOT_FOUND, ErrorCode.ACCOUNT_NOT_FOUND)
+_SAVE = (*_ADMIN, *BODY, ErrorCode.ACCOUNT_CONFIGURED, ErrorCode.KEY_NOT_ACCEPTED)
+_DELETE = (*_ADMIN, ErrorCode.INVALID, ErrorCode.ACCOUNT_NOT_FOUND, ErrorCode.ACCOUNT_CONFIGURED)
 
 
-@router.get("/providers", summary="List providers", responses=errors(401, 403, 422, 503))
+@router.get("/providers", summary="List providers", responses=errors(*_ADMIN, ErrorCode.INVALID))
 async def list_providers(
-    services: ServicesOf, everything: Annotated[bool, Query(alias="all")] = False
+    services: ServicesOf,
+    everything: Annotated[bool, Query(alias="all", description="Also those without an account.")] = False,
 ) -> ProviderList:
     """Those that have an account; with `all` also those that could have one."""
     views = await services.accounts.providers(everything=everything)
@@ -60,7 +82,7 @@ async def list_providers(
     "/providers",
     status_code=201,
     summary="Add or replace an account",
-    responses=errors(400, 401, 403, 409, 415, 422, 503),
+    responses=errors(*_SAVE),
 )
 async def add_account(body: NewAccount, services: ServicesOf) -> AccountSaved:
     """Keep an account, its key encrypted, and use it from now on."""
@@ -70,14 +92,14 @@ async def add_account(body: NewAccount, services: ServicesOf) -> AccountSaved:
 @router.post(
     "/providers/import",
     summary="Import accounts from a file",
-    responses=errors(400, 401, 403, 413, 415, 422, 503),
+    responses=errors(*_ADMIN, *BODY),
 )
 async def import_accounts(body: ImportRequest, services: ServicesOf) -> ImportReport:
     """Keep the accounts that a file of another program holds, each as if it were added alone."""
     return await imported(body, services.accounts)
 
 
-@router.get("/providers/{name}", summary="Show a provider", responses=errors(401, 403, 404, 422, 503))
+@router.get("/providers/{name}", summary="Show a provider", responses=errors(*_SHOW))
 async def show_provider(name: ProviderName, services: ServicesOf) -> Provider:
     """A provider and its accounts."""
     return Provider.of(await services.accounts.provider(name))
@@ -86,7 +108,7 @@ async def show_provider(name: ProviderName, services: ServicesOf) -> Provider:
 @router.patch(
     "/providers/{name}",
     summary="Change a provider's default account",
-    responses=errors(400, 401, 403, 404, 409, 415, 422, 503),
+    responses=errors(*_SAVE, ErrorCode.ACCOUNT_NOT_FOUND),
 )
 async def change_provider(name: ProviderName, body: AccountChange, services: ServicesOf) -> AccountSaved:
     """Change what is given of the account named `default`."""
@@ -96,7 +118,7 @@ async def change_provider(name: ProviderName, body: AccountChange, services: Ser
 @router.delete(
     "/providers/{name}",
     summary="Delete a provider's accounts",
-    responses=errors(401, 403, 404, 409, 422, 503),
+    responses=errors(*_DELETE),
 )
 async def delete_provider(name: ProviderName, services: ServicesOf) -> Deleted:
     """Delete all stored accounts of the provider."""
@@ -106,7 +128,7 @@ async def delete_provider(name: ProviderName, services: ServicesOf) -> Deleted:
 @router.get(
     "/providers/{name}/accounts",
     summary="List a provider's accounts",
-    responses=errors(401, 403, 404, 422, 503),
+    responses=errors(*_SHOW),
 )
 async def list_accounts(name: ProviderName, services: ServicesOf) -> AccountList:
     """The accounts of the provider, wherever they come from."""
@@ -117,7 +139,7 @@ async def list_accounts(name: ProviderName, services: ServicesOf) -> AccountList
     "/providers/{name}/accounts",
     status_code=201,
     summary="Add or replace an account of a provider",
-    responses=errors(400, 401, 403, 409, 415, 422, 503),
+    responses=errors(*_SAVE),
 )
 async def add_account_of(name: ProviderName, body: NamedAccount, services: ServicesOf) -> AccountSaved:
     """Keep an account, its key encrypted, and use it from now on."""
@@ -127,7 +149,7 @@ async def add_account_of(name: ProviderName, body: NamedAccount, services: Servi
 @router.patch(
     "/providers/{name}/accounts/{account}",
     summary="Change an account",
-    responses=errors(400, 401, 403, 404, 409, 415, 422, 503),
+    responses=errors(*_SAVE, ErrorCode.ACCOUNT_NOT_FOUND),
 )
 async def change_account(
     name: ProviderName, account: AccountPath, body: AccountChange, services: ServicesOf
@@ -141,7 +163,7 @@ async def change_account(
 @router.delete(
     "/providers/{name}/accounts/{account}",
     summary="Delete an account",
-    responses=errors(401, 403, 404, 409, 422, 503),
+    responses=errors(*_DELETE),
 )
 async def delete_account(name: ProviderName, account: AccountPath, services: ServicesOf) -> Deleted:
     """Delete a stored account."""
@@ -152,7 +174,7 @@ async def delete_account(name: ProviderName, account: AccountPath, services: Ser
 @router.post(
     "/providers/{name}/test",
     summary="Try a provider's keys",
-    responses=errors(400, 401, 403, 404, 415, 422, 503),
+    responses=errors(*_SHOW, *BODY),
 )
 async def try_keys(name: ProviderName, services: ServicesOf, body: TestRequest | None = None) -> TestResult:
     """List its models and send a tiny request with each account's key."""
@@ -160,7 +182,11 @@ async def try_keys(name: ProviderName, services: ServicesOf, body: TestRequest |
     return TestResult(trials={account: KeyTrial.of(trial) for account, trial in trials.items()})
 
 
-@router.post("/master-key/rotate", summary="Rotate the master key", responses=errors(401, 403, 415, 503))
+@router.post(
+    "/master-key/rotate",
+    summary="Rotate the master key",
+    responses=errors(*_ADMIN, *SENT, ErrorCode.INVALID, ErrorCode.OVERLOADED),
+)
 async def rotate_master_key(services: ServicesOf) -> Rotated:
     """Encrypt all stored keys anew, under a new master key."""
     return Rotated.of(await services.accounts.rotate())

@@ -6,13 +6,14 @@ from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Depends, Query
 
-from agent_service.agent.contract import Documented
-from agent_service.api.documentation import errors
-from agent_service.api.services import ServicesOf
+from agent_service.api.documentation import MODEL, errors
+from agent_service.api.error_codes import ErrorCode
+from agent_service.api.services import PrincipalOf, ServicesOf
 from agent_service.api.validation import only_known_parameters
+from agent_service.documented import Documented
+from routing.explanation import Explanation
 from routing.policy import Goal, Ranked
-from routing.router import Explanation
-from routing.types import ChatRequest, Quality, TaskClass
+from routing.types import AUTO, ChatRequest, Payer, Quality, TaskClass
 
 router = APIRouter(dependencies=[Depends(only_known_parameters)])
 
@@ -82,6 +83,17 @@ class RouteCandidate(Documented):
         )
 
 
+class SilentAccount(Documented):
+    """An account of which no model is known, so that none can be chosen."""
+
+    provider: str
+    """Its name in the configuration."""
+    account: str
+    """Which of our accounts at the provider."""
+    reason: str
+    """Why: it gave no list of its models, or an empty one."""
+
+
 class RouteAnswer(Documented):
     """How a request would be routed now. No model is asked."""
 
@@ -91,6 +103,8 @@ class RouteAnswer(Documented):
     """The kind of request, for which qualities are learned apart."""
     candidates: list[RouteCandidate]
     """In the order in which they would be asked; last those that can never serve the request."""
+    silent: list[SilentAccount]
+    """Accounts that have no candidates, though they may be meant."""
 
     @classmethod
     def of(cls, explanation: Explanation) -> Self:
@@ -100,27 +114,42 @@ class RouteAnswer(Documented):
             candidates=[
                 RouteCandidate.of(entry, place) for place, entry in enumerate(explanation.candidates, 1)
             ],
+            silent=[
+                SilentAccount(provider=spec.name, account=spec.account, reason=reason)
+                for spec, reason in explanation.silent
+            ],
         )
 
 
 def example_request(
-    task: str, quality: Quality, *, tools: bool, model: str = "auto", provider: str | None = None
+    task: str,
+    quality: Quality,
+    *,
+    tools: bool,
+    model: str = AUTO,
+    provider: str | None = None,
+    payer: Payer | None = None,
 ) -> ChatRequest:
     """A request as it would be made for such a task."""
     body: dict[str, Any] = {"messages": [{"role": "user", "content": task}]}
     if tools:
         body["tools"] = [_ANY_TOOL]
-    return ChatRequest(body=body, model=model, provider=provider or None, quality=quality)
+    return ChatRequest(body=body, model=model, provider=provider or None, quality=quality, payer=payer)
 
 
-@router.get("/route", summary="Explain the choice of a model", responses=errors(401, 403, 404, 422, 503))
+@router.get(
+    "/route",
+    summary="Explain the choice of a model",
+    responses=errors(ErrorCode.INVALID, *MODEL, ErrorCode.DATABASE_UNAVAILABLE),
+)
 async def explain_route(
     services: ServicesOf,
+    principal: PrincipalOf,
     task: Annotated[str, Query(max_length=MOST_TASK, description="The prompt; its size matters.")] = "",
     quality: Annotated[Quality, Query(description="How to choose.")] = "balanced",
     model: Annotated[
         str, Query(min_length=1, max_length=256, description="As in a chat completion request.")
-    ] = "auto",
+    ] = AUTO,
     provider: Annotated[str | None, Query(max_length=64, description="Only this provider.")] = None,
     tools: Annotated[
         bool, Query(description="Whether the request brings tools, as an agent's does.")
@@ -128,5 +157,6 @@ async def explain_route(
 ) -> RouteAnswer:
     """Every candidate with its scores, and the reason why it won or lost. Asks no model."""
     await services.models.require_any()
-    wanted = example_request(task, quality, tools=tools, model=model, provider=provider)
+    payer = Payer(principal.name)
+    wanted = example_request(task, quality, tools=tools, model=model, provider=provider, payer=payer)
     return RouteAnswer.of(await services.models.router.explain(wanted))

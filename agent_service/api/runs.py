@@ -7,9 +7,10 @@ import hashlib
 
 from fastapi.responses import JSONResponse
 
-from agent_service.agent.errors import InvalidRequest
 from agent_service.agent.supervisor import ActiveRun
+from agent_service.api.error_codes import ErrorCode
 from agent_service.api.errors import error_answer
+from agent_service.errors import InvalidRequest
 from checkpoints.idempotency import IdempotencyKey
 
 MAX_KEY_LENGTH = 255
@@ -35,8 +36,7 @@ async def stored_response(begun: ActiveRun) -> bytes | JSONResponse:
         if not begun.response.cancelled():
             raise
         return error_answer(
-            503,
+            ErrorCode.SHUTTING_DOWN,
             "The service is shutting down; the run goes on when it is back.",
-            "shutting_down",
             headers={"Retry-After": "5"},
         )

@@ -11,7 +11,6 @@ from pydantic import Field
 from agent_service.agent.contract import (
     AgentStatus,
     CodeAgentResponse,
-    Documented,
     HistoryCheckpoint,
     HumanInputRequest,
     KeptFile,
@@ -19,6 +18,7 @@ from agent_service.agent.contract import (
     ThreadMessage,
 )
 from agent_service.api.cursor import write_cursor
+from agent_service.documented import Documented
 from checkpoints.threads import ThreadRecord, ThreadStatus
 
 if TYPE_CHECKING:  # whoever only lists threads need not load the agent
@@ -41,6 +41,8 @@ class ThreadSummary(Documented):
     """Of the last run's begin or end, UTC."""
     status: ThreadStatus
     """What the thread is doing."""
+    error_details: str | None = None
+    """Why its latest run failed, in a sentence; in a list only that the thread is damaged, and what to do."""
 
     @classmethod
     def of(cls, record: ThreadRecord) -> Self:
@@ -73,8 +75,6 @@ class ThreadDetail(ThreadSummary):
     """The first open question."""
     pending_requests: list[HumanInputRequest]
     """All open questions."""
-    error_details: str | None
-    """Why the latest run failed, in a sentence."""
     last_response: CodeAgentResponse | None
     """Of the latest run that ended."""
 
@@ -82,12 +82,11 @@ class ThreadDetail(ThreadSummary):
     def of_view(cls, view: ThreadView) -> Self:
         response = view.response
         return cls(
-            **_summary(view.record),
+            **{**_summary(view.record), "error_details": response.error_details if response else None},
             run_id=view.record.run_id,
             agent_status=response.agent_status if response else None,
             human_input_request=response.human_input_request if response else None,
             pending_requests=response.pending_requests if response else [],
-            error_details=response.error_details if response else None,
             last_response=view.last_response,
         )
 
@@ -153,7 +152,7 @@ class Health(Documented):
     timestamp: datetime
     """UTC."""
     problems: list[str] = Field(default_factory=list)
-    """What is wrong and what to do about it."""
+    """What is wrong, or may be, and what to do about it; `status` tells whether it matters now."""
 
 
 class About(Documented):
@@ -175,4 +174,5 @@ def _summary(record: ThreadRecord) -> dict[str, object]:
         "created_at": datetime.fromtimestamp(record.created_at, UTC),
         "updated_at": datetime.fromtimestamp(record.updated_at, UTC),
         "status": record.status,
+        "error_details": record.damage,
     }

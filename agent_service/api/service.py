@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from agent_service import __version__
-from agent_service.api.documentation import errors
+from agent_service.api.documentation import OPEN, described, errors
+from agent_service.api.error_codes import ErrorCode
 from agent_service.api.schemas import About, Health
 from agent_service.api.services import ServicesOf
 
@@ -16,14 +17,14 @@ root = APIRouter()
 router = APIRouter()
 
 
-@root.get("/", summary="About")
+@root.get("/", summary="About", responses=described(*OPEN, ErrorCode.HOST_NOT_ALLOWED))
 async def about() -> About:
     """Name, version and where to go from here."""
     links = {"docs": "/docs", "openapi": "/openapi.json", "health": "/health", "models": "/v1/models"}
     return About(name="agent-service", version=__version__, links=links)
 
 
-@root.get("/health", summary="Health")
+@root.get("/health", summary="Health", responses=described(*OPEN))
 async def health(request: Request, services: ServicesOf) -> Health:
     """Whether work can be done. Details only for callers with a key, where keys are in use."""
     await services.models.look()
@@ -35,11 +36,16 @@ async def health(request: Request, services: ServicesOf) -> Health:
         status="degraded" if problems or not any(providers.values()) else "ok",
         providers=providers if request.state.principal else {},
         timestamp=datetime.now(UTC),
-        problems=problems if request.state.principal else [],
+        problems=[*problems, *services.advice] if request.state.principal else [],
     )
 
 
-@router.get("/models", summary="List models (OpenAI's protocol)", responses=errors(401, 403))
+@router.get(
+    "/models",
+    summary="List models (OpenAI's protocol)",
+    response_description="OpenAI's list of models.",
+    responses=errors(),
+)
 async def list_models(services: ServicesOf) -> dict[str, Any]:
     """Every model as `provider/model`, then the aliases."""
     await services.models.look()

@@ -22,6 +22,8 @@ class Services:
     models: ModelPool
     ledger: Ledger
     accounts: ProviderAccounts
+    advice: tuple[str, ...] = ()
+    """What the operator is told beside the problems there are."""
 
 
 # Asynchronous although they wait for nothing: FastAPI hands plain functions to a thread, which costs more

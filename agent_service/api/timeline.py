@@ -16,7 +16,8 @@ from agent_service.agent.contract import (
     RewindRequest,
     RewindResponse,
 )
-from agent_service.api.documentation import errors
+from agent_service.api.documentation import BODY, RUN, STATE, errors
+from agent_service.api.error_codes import ErrorCode
 from agent_service.api.json_route import StrictJsonRoute
 from agent_service.api.parameters import IdempotencyKeyHeader, ThreadId
 from agent_service.api.runs import idempotency_key, stored_response
@@ -30,7 +31,7 @@ router = APIRouter(route_class=StrictJsonRoute)
 @router.get(
     "/agents/threads/{thread_id}/history",
     summary="Show a thread's checkpoints",
-    responses=errors(401, 403, 404, 422),
+    responses=errors(*STATE, ErrorCode.CHECKPOINT_NOT_FOUND, ErrorCode.INVALID),
 )
 async def show_history(
     thread_id: ThreadId,
@@ -51,7 +52,9 @@ async def show_history(
     "/agents/threads/{thread_id}/fork",
     status_code=201,
     summary="Fork a thread",
-    responses=errors(400, 401, 403, 404, 409, 415, 422),
+    responses=errors(
+        *BODY, *STATE, ErrorCode.CHECKPOINT_NOT_FOUND, ErrorCode.THREAD_BUSY, ErrorCode.KEY_REUSED
+    ),
 )
 async def fork_thread(
     thread_id: ThreadId,
@@ -76,7 +79,7 @@ async def fork_thread(
     "/agents/threads/{thread_id}/rewind",
     summary="Take a thread back",
     response_model=ThreadRewound,
-    responses=errors(400, 401, 403, 404, 409, 415, 422, 503),
+    responses=errors(*RUN, ErrorCode.CHECKPOINT_NOT_FOUND),
 )
 async def rewind_thread(
     thread_id: ThreadId,
@@ -104,7 +107,7 @@ async def rewind_thread(
 @router.post(
     "/agents/threads/prune",
     summary="Clear away old checkpoints and threads",
-    responses=errors(400, 401, 403, 415, 422),
+    responses=errors(*BODY, ErrorCode.DATABASE_UNAVAILABLE),
 )
 async def prune_threads(body: PruneRequest, services: ServicesOf, principal: PrincipalOf) -> Pruned:
     """Of the caller's own threads, none that runs or waits for an answer."""

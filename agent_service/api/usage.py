@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from agent_service.agent.contract import Documented
-from agent_service.agent.errors import InvalidRequest
 from agent_service.api.documentation import errors
+from agent_service.api.error_codes import ErrorCode
 from agent_service.api.errors import error_answer
 from agent_service.api.services import PrincipalOf, ServicesOf
 from agent_service.api.validation import only_known_parameters
+from agent_service.documented import Documented
+from agent_service.errors import InvalidRequest
 from checkpoints.usage import Grouping, UsageGroup, UsageSum
 
 router = APIRouter(dependencies=[Depends(only_known_parameters)])
@@ -38,8 +39,8 @@ class UsageNumbers(Documented):
     """Of the prompt tokens, those that the provider had in its cache."""
     reasoning_tokens: int
     """Of the completion tokens, those of thoughts that were not shown."""
-    cost_usd: float
-    """At list prices, of the calls whose price is known."""
+    cost_usd: float | None
+    """At list prices, of the calls whose price is known; null = there are calls, and none has a price."""
     unpriced_calls: int
     """Calls whose price is not known."""
     estimated_calls: int
@@ -48,6 +49,12 @@ class UsageNumbers(Documented):
     """Seconds to the end of an answer, on average; null = there was none."""
     ttft: float | None
     """Seconds to the first words of a streamed answer, on average; null = there was none."""
+
+    @classmethod
+    def summed(cls, found: UsageSum, **fields: Any) -> Self:
+        """Of what is stored; `fields` are those that it does not have."""
+        known = found.unpriced_calls < found.calls or not found.calls
+        return cls(**{**asdict(found), "cost_usd": found.cost_usd if known else None}, **fields)
 
 
 class UsageEntry(UsageNumbers):
@@ -61,7 +68,7 @@ class UsageEntry(UsageNumbers):
     def of(cls, group: UsageGroup) -> Self:
         name = group.name
         shown = (_EPOCH + timedelta(days=name)).isoformat() if isinstance(name, int) else name
-        return cls(name=shown, **asdict(group.sum))
+        return cls.summed(group.sum, name=shown)
 
 
 class UsageReport(Documented):
@@ -94,13 +101,16 @@ class UsageReport(Documented):
             last_day=days[1],
             by=by,
             principal=principal,
-            total=UsageNumbers(**asdict(total)),
+            total=UsageNumbers.summed(total),
             entries=[UsageEntry.of(group) for group in groups],
         )
 
 
 @router.get(
-    "/usage", summary="What models cost", response_model=UsageReport, responses=errors(401, 403, 422, 503)
+    "/usage",
+    summary="What models cost",
+    response_model=UsageReport,
+    responses=errors(ErrorCode.ADMIN_REQUIRED, ErrorCode.INVALID, ErrorCode.DATABASE_UNAVAILABLE),
 )
 async def usage(
     services: ServicesOf,
@@ -119,7 +129,9 @@ async def usage(
 ) -> UsageReport | Response:
     """The caller's calls between two days (UTC), both included; an admin may ask for everybody's (`all`)."""
     if everybody and not principal.admin:
-        return error_answer(403, "Only an admin key may see what others use.", "admin_required", param="all")
+        return error_answer(
+            ErrorCode.ADMIN_REQUIRED, "Only an admin key may see what others use.", param="all"
+        )
     last = last or datetime.now(UTC).date()
     first = first or max(last, _EPOCH + timedelta(days=USUAL_DAYS)) - timedelta(days=USUAL_DAYS - 1)
     if first > last:

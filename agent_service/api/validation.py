@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from agent_service.agent.contract import CHECKPOINT_ID_PATTERN, THREAD_ID_PATTERN
-from agent_service.agent.errors import InvalidRequest
+from agent_service.errors import InvalidRequest
 from agent_service.layers import known_names
 
 _PATTERNS = {

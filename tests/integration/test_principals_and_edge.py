@@ -107,6 +107,48 @@ def test_a_foreign_host_is_refused(running: Running, host: str) -> None:
     assert response.json()["error"]["message"]
 
 
+def test_who_listens_everywhere_is_told_which_names_are_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    everywhere = {**KEYS, "host": "0.0.0.0"}
+    with ScriptedUpstream() as upstream, RunningService(tmp_path, upstream, server=everywhere) as service:
+        assert [each.getMessage() for each in caplog.records if "server.allowed_hosts" in each.getMessage()]
+        by_address = {"Host": "192.0.2.7:8000"}
+        assert service.client.get("/v1/models", headers=by_address).status_code == 421
+        stranger = service.client.get("/health", headers=by_address).raise_for_status().json()
+        assert (stranger["status"], stranger["providers"], stranger["problems"]) == ("ok", {}, [])
+        known = service.client.get("/health", headers={**by_address, "x-api-key": ALICE}).json()
+        assert known["status"] == "ok", "whoever only asks by localhost misses nothing"
+        assert "server.allowed_hosts" in known["problems"][0]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "shown"),
+    [
+        ("GET", "/v1/nope", "GET /v1/nope;"),
+        ("POST", "/%3Cscript%3Ealert(1)%3C/script%3E", "POST /%3Cscript%3Ealert%281%29%3C/script%3E;"),
+        ("GET", "/%0d%0aX-Evil:%20%1b[31m", "GET /%0D%0AX-Evil%3A%20%1B%5B31m;"),
+        ("GET", "/%ff%fe%00", "GET /%"),
+        ("GET", "/" + "%C3%A9" * 5_000, "%..."),
+        ("DELETE", "/v1/" + "x" * 5_000, "x...;"),
+    ],
+)
+def test_a_route_that_is_not_there_is_named(running: Running, method: str, path: str, shown: str) -> None:
+    response = running[0].client.request(method, path)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (404, "not_found")
+    assert shown.rstrip(";").rstrip("%.") in error["message"] and "/docs" in error["message"]
+    assert len(error["message"]) < 200 and error["message"].isprintable()
+
+
+def test_a_method_that_a_route_does_not_take_is_named(running: Running) -> None:
+    response = running[0].client.delete("/v1/models")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET")
+    error = response.json()["error"]
+    assert error["code"] == "method_not_allowed"
+    assert error["message"] == "/v1/models takes no DELETE; /docs lists what it takes."
+
+
 def test_a_foreign_origin_and_other_content_are_refused(running: Running) -> None:
     service, _ = running
     for origin in ("http://evil.example", "null", "http://localhost.evil.example"):

@@ -1,4 +1,4 @@
-"""The arrows between the rooms, drawn from the imports (README, "The rooms").
+"""The arrows between the rooms, drawn from the imports (CONTRIBUTING, "The rooms").
 
 agent_service  ->  routing, tools, checkpoints      three leaves that do not know each other
 agent_service.app  ->  agent_service.api  ->  agent_service.agent
@@ -128,7 +128,8 @@ def is_value(name: str, module: str) -> bool:
     found = [node for node in MODULES[module].body if isinstance(node, ast.ClassDef) and node.name == name]
     bases = [ast.unparse(base) for each in found for base in each.bases]
     frozen = any("frozen=True" in " ".join(map(ast.unparse, each.decorator_list)) for each in found)
-    return frozen or any(base in ("BaseModel", "TypedDict") or is_value(base, module) for base in bases)
+    plain = ("BaseModel", "Documented", "TypedDict")
+    return frozen or any(base in plain or is_value(base, module) for base in bases)
 
 
 @pytest.mark.parametrize("room", ROOMS)

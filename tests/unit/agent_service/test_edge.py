@@ -181,12 +181,31 @@ def test_two_host_headers_are_refused() -> None:
     assert knock(EdgeConfig(), headers=[("host", "localhost")])[0].status == 421
 
 
+@pytest.mark.parametrize("host", ["10.0.0.9:8000", "balancer.example", None])
+def test_whether_we_live_may_be_asked_by_any_name_and_nothing_else(host: str | None) -> None:
+    for config in (EdgeConfig(), keyed()):
+        answer, echo = knock(config, "/health", host=host)
+        assert answer.status == 200 and echo.principals == [None], "a rebound name must show no details"
+        for path in ("/", "/v1/models", "/health/", "/docs"):
+            assert knock(config, path, host=host)[0].status == 421
+    headers = [("x-api-key", ADMIN_KEY)]
+    known = knock(keyed(), "/health", host=host, headers=headers)[1].principals
+    assert known == [Principal("ops", admin=True)], "no web page has a key"
+    refused, _ = knock(EdgeConfig(), "/health", host=host, headers=[("origin", "http://evil.example")])
+    assert refused.status == 403
+
+
 def test_the_address_listened_on_is_a_name_of_ours_but_any_address_is_not() -> None:
     key = {"name": "a", "key": USER_KEY}
     config = EdgeConfig.from_settings(ServerSettings.model_validate({"host": "10.0.0.9", "api_keys": [key]}))
     assert "10.0.0.9" in config.hosts
-    config = EdgeConfig.from_settings(ServerSettings.model_validate({"host": "0.0.0.0", "api_keys": [key]}))
-    assert config.hosts == {"localhost", "127.0.0.1", "::1"}
+    for everywhere in ("0.0.0.0", "::", "0:0::0"):
+        settings = ServerSettings.model_validate({"host": everywhere, "api_keys": [key]})
+        assert EdgeConfig.from_settings(settings).hosts == {"localhost", "127.0.0.1", "::1"}
+        assert settings.advice is not None and "server.allowed_hosts" in settings.advice
+    assert ServerSettings.model_validate({"host": "10.0.0.9", "api_keys": [key]}).advice is None
+    assert settings.model_copy(update={"allowed_hosts": ("agent.example",)}).advice is None
+    assert ServerSettings().advice is None
 
 
 @given(
