@@ -17,7 +17,7 @@ node = sh scripts/with-node.sh ../$(bin)/python
 # What npm installed is up to date when it was made from this very list.
 extension = vscode-extension/node_modules/.from-$(firstword $(shell cat vscode-extension/package-lock.json | cksum))
 
-.PHONY: help demo serve test check extension extension-check extension-test soak bench lock clean
+.PHONY: help demo serve postgres test check extension extension-check extension-test soak bench lock clean
 help:    ## this list
 	@sed -nE 's/^([a-z]+): .*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -27,6 +27,8 @@ demo: $(call stamp,local)    ## the main job on a real model, without any key
 
 serve: $(call stamp,local)    ## start the service: make serve args="--port 9000"
 	@$(bin)/agent-service serve $(args)
+
+postgres: $(call stamp,postgres)    ## the driver for PostgreSQL, for a service that shares its database
 
 test: check    ## check, then all tests but the benchmarks, those of the extension too
 	@$(say) "Tests"

@@ -36,3 +36,4 @@ compile() { # NAME [pip-compile options], with further requirements on standard 
 requirements | compile runtime "$@"
 requirements | compile local --constraint requirements/runtime.lock --extra local "$@"
 requirements dev | compile dev --constraint requirements/local.lock --extra local --extra postgres "$@"
+requirements | compile postgres --constraint requirements/dev.lock --extra postgres "$@"

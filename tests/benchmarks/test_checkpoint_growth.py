@@ -49,8 +49,7 @@ RUN_MESSAGES = 50
 TURNS = 12
 TIMED_STEPS = 20
 """In each turn; the long thread has grown by as many every time."""
-OPENINGS = 3
-"""In each turn."""
+OPENINGS = 24
 MOST_BYTES = 6500
 MOST_DOUBLING = 2.0
 """Of bytes, with twice as many messages."""
@@ -228,14 +227,12 @@ async def bytes_of(place: Place) -> int:
         return sum([(await connection.execute(each)).scalar_one() for each in sizes])
 
 
-async def times_of(new_place: Callable[[], Place]) -> tuple[Times, dict[str, Step]]:
-    """Steps, by saver and length of the thread, and opening a long one.
+async def steps_of(long: Mapping[str, Place], new_place: Callable[[], Place]) -> Times:
+    """Steps, by saver and length of the thread; the long threads are left in their places.
 
     The savers take turns, and so do the lengths: what else the machine does then falls upon all of them.
     """
     steps: defaultdict[tuple[str, int], list[Step]] = defaultdict(list)
-    openings: defaultdict[str, list[Step]] = defaultdict(list)
-    long = {name: new_place() for name in measured(new_place())}
     async with AsyncExitStack() as stack:
         threads = {
             name: Thread(await stack.enter_async_context(SAVERS[name](place))) for name, place in long.items()
@@ -249,14 +246,17 @@ async def times_of(new_place: Callable[[], Place]) -> tuple[Times, dict[str, Ste
                     await short.grow(SHORT, [message(each) for each in range(SHORT - 2)])
                     steps[name, SHORT] += await short.grow(SHORT + TIMED_STEPS)
                 steps[name, LONG] += await thread.grow(LONG + turn * TIMED_STEPS)
-            for name in [each for each in threads if each != "nothing"] * OPENINGS:
-                async with SAVERS[name](long[name]) as saver:
-                    await saver.aget_tuple({"configurable": {"thread_id": "another", "checkpoint_ns": ""}})
-                    openings[name].append(await Thread(saver).open())
-    return (
-        {key: typical(found) for key, found in steps.items()},
-        {name: typical(found) for name, found in openings.items()},
-    )
+    return {key: typical(found) for key, found in steps.items()}
+
+
+async def openings_of(long: Mapping[str, Place]) -> dict[str, Step]:
+    """Opening these threads, by saver, in turn."""
+    found: defaultdict[str, list[Step]] = defaultdict(list)
+    for name in [each for each in long if each != "nothing"] * OPENINGS:
+        async with SAVERS[name](long[name]) as saver:
+            await saver.aget_tuple({"configurable": {"thread_id": "another", "checkpoint_ns": ""}})
+            found[name].append(await Thread(saver).open())
+    return {name: typical(each) for name, each in found.items()}
 
 
 def typical(found: list[Step]) -> Step:
@@ -285,7 +285,8 @@ def test_bytes_grow_with_the_messages_and_not_with_their_square(
 def test_a_step_in_a_long_thread_costs_little_more_than_in_a_short_one(
     places: Callable[[], Place],
 ) -> None:
-    steps, openings = asyncio.run(times_of(places))
+    long = {name: places() for name in measured(places())}
+    steps, openings = asyncio.run(steps_of(long, places)), asyncio.run(openings_of(long))
     added = {
         (name, length): Step(*(a - b for a, b in zip(step, steps["nothing", length], strict=True)))
         for (name, length), step in steps.items()
