@@ -10,7 +10,7 @@ from typing import Self
 
 import httpx
 
-from agent_service.settings import NotifySettings
+from agent_service.sections import NotifySettings
 from checkpoints.events import StoredEvent
 
 logger = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from agent_service.api.key_ring import KeyRing
 from agent_service.api.peer import same_user
 from agent_service.api.rate_limit import RateLimit
 from agent_service.principals import Principal
-from agent_service.settings import ServerSettings, is_wildcard
+from agent_service.sections import ServerSettings, is_wildcard
 
 HEALTH_PATH = "/health"
 """Reachable by any name, since a load balancer asks by address whether the service lives."""

@@ -15,7 +15,8 @@ from agent_service.cli.client import ServiceClient
 from agent_service.cli.fault import Fault
 from agent_service.cli.start import Start
 from agent_service.cli.terminal import Terminal
-from agent_service.settings import home_folder, is_wildcard
+from agent_service.sections import is_wildcard
+from agent_service.settings import home_folder
 
 if TYPE_CHECKING:
     from agent_service.app import Launch

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
-from agent_service.settings import CacheSettings
+from agent_service.sections import CacheSettings
 from checkpoints.errors import DatabaseUnusable
 from checkpoints.response_cache import ResponseCache
 from routing.config import DEFAULT_ACCOUNT

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent_service.ledger.book import UsageBook
-from agent_service.settings import BudgetSettings
+from agent_service.sections import BudgetSettings
 from checkpoints.budgets import (
     Account,
     BudgetStore,

@@ -27,7 +27,7 @@ from agent_service.api.key_ring import KeyRing
 from agent_service.api.peer import same_user
 from agent_service.api.rate_limit import RateLimit
 from agent_service.principals import LOCAL, ApiKey, Principal
-from agent_service.settings import ServerSettings
+from agent_service.sections import ServerSettings
 
 Headers = Sequence[tuple[str, str]]
 USER_KEY, ADMIN_KEY = "user-key-0123456789", "admin-key-0123456789"

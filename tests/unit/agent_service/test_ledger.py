@@ -16,7 +16,7 @@ from agent_service.ledger.answers import AnswerCache
 from agent_service.ledger.book import UsageBook
 from agent_service.ledger.budgets import BudgetKeeper
 from agent_service.ledger.lessons import LessonShelf, Remembering
-from agent_service.settings import BudgetSettings, CacheSettings
+from agent_service.sections import BudgetSettings, CacheSettings
 from checkpoints.budgets import BudgetStore, of_thread
 from checkpoints.database import Database
 from checkpoints.errors import DatabaseUnusable

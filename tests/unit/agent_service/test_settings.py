@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from agent_service.config_file import ConfigError, read_config_file
 from agent_service.data_dir import prepare_data_dir
 from agent_service.principals import Principal
-from agent_service.settings import Settings, is_loopback, load_settings, routing_config
+from agent_service.sections import is_loopback
+from agent_service.settings import Settings, load_settings, routing_config
 
 HOME = {"HOME": "/home/someone"}
 KEY = "a-long-enough-key"

@@ -12,7 +12,7 @@ import pytest
 from agent_service.ledger.book import UsageBook
 from agent_service.ledger.budgets import BudgetKeeper
 from agent_service.ledger.standings import StandingKeeper, StandingShelf
-from agent_service.settings import BudgetSettings
+from agent_service.sections import BudgetSettings
 from checkpoints.budgets import BudgetStore
 from checkpoints.database import Database
 from checkpoints.router_memory import RouterMemory

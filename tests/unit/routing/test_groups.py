@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.settings import ConfigError, load_settings, routing_config
+from agent_service.config_file import ConfigError
+from agent_service.settings import load_settings, routing_config
 from routing.config import ChainLink, ModelCard, ModelGroup, RouterConfig, RoutingConfig, Strategy
 from routing.errors import ProviderNotFound, ProviderUnavailable
 from routing.types import ChatRequest
