@@ -62,9 +62,10 @@ def test_models_are_ranked_with_reasons(desk: Desk) -> None:
     titles, row = desk.call("models", "--why", "fix a bug").stdout.splitlines()
     assert titles.split("\t") == ["model", "quality", "context", "price", "answer", "why"]
     assert row.startswith("team/coder\t0.80\t131k\t? / ?\t") and "the only one" in row
-    screen = Screen(desk.command("models"), desk.project, desk.environ)
+    screen = Screen(desk.command("models", "--why", "fix a bug"), desk.project, desk.environ)
     assert screen.end() == 0
     assert "price: US dollars" in screen.text
+    assert "1 of 1 may be asked now" in screen.text
     rows = json.loads(desk.call("models", "--json").stdout)
     assert [row["model"] for row in rows] == ["coder"]
 
