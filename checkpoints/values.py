@@ -123,8 +123,10 @@ class Encoder:
     def encode_list(self, version: str, value: list[Any], earlier: Remembered | None = None) -> Remembered:
         """A version of a list; what `earlier` has in the same place is taken as stored."""
         objects = list(value)
-        faces = _faces(objects)
+        before = len(earlier.objects) if earlier else 0
+        faces = _faces(objects[:before])
         same = _unchanged(objects, faces, earlier) if earlier else 0
+        faces += _faces(objects[before:])
         old = earlier.folded.ids if earlier else []
         ids = old[: max(0, same - REHASHED)]
         kept = len(ids)
@@ -176,10 +178,14 @@ def _face(element: Any) -> list[Any]:
 
 
 def _unchanged(objects: list[Any], faces: list[Any], earlier: Remembered) -> int:
-    """How many leading elements are the same objects as before, and look the same."""
+    """How many leading elements are the same objects as before, and look the same.
+
+    `faces` are those of as many as there were. No list of them is copied: to count one more holder of each of
+    ten thousand values takes longer than to compare them.
+    """
     count = at = 0
     try:
-        if all(map(is_, objects, earlier.objects)) and faces[: len(earlier.faces)] == earlier.faces:
+        if all(map(is_, objects, earlier.objects)) and faces == earlier.faces:
             return min(len(objects), len(earlier.objects))
         for one, other in zip(objects, earlier.objects, strict=False):
             face = _face(one)
