@@ -11,7 +11,7 @@ from langgraph.checkpoint.base import writes_sort_key
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from checkpoints.driver import fetch
+from checkpoints.driver import Rows, fetch, fetch_each
 from checkpoints.errors import StateDamaged
 from checkpoints.graph_tables import Where
 from checkpoints.sequences import ADDRESS_BYTES, LONGEST_CHUNK, split, unfold
@@ -24,6 +24,7 @@ from checkpoints.values import (
     check_address,
     delta_snapshot,
     reading,
+    start_of_run,
     unpack,
     unpack_all,
     unpack_run,
@@ -33,8 +34,9 @@ T = TypeVar("T")
 
 AT_ONCE = 1000
 """How many rows one statement asks for by their keys: below every database's limit of parameters."""
-RUN = 1024
-"""How many items the database joins to one value, so that a long list comes as one row."""
+RUN = {"sqlite": 128, "postgresql": 1024}
+"""How many items the database joins to one value, so that a long list comes as few rows. To ask SQLite again
+costs next to nothing, and a short value fits into memory that was just used; fresh memory costs more."""
 LONGEST_IN_RUN = 16384
 """Longer ones come as rows of their own: a run takes 16 MB at most."""
 
@@ -69,9 +71,11 @@ _NODES = {
 }
 """Nodes, and all that are below them; `heights` has a digit for each address, 1 for that of a leaf."""
 _JOINED = {"sqlite": "CAST(group_concat({}, '') AS BLOB)", "postgresql": "string_agg({}, '')"}
+_AFTER_START = "CASE WHEN at = 1 THEN :start || data ELSE data END"
+"""Megabytes that come with their beginning need not be copied to get one."""
 _RUN = {
     dialect: f"""{_PLACES}
-    SELECT count(*), sum(length(data)), {joined.format("id")}, {joined.format("data")}
+    SELECT count(*), sum(length(data)), {joined.format("id")}, {joined.format(_AFTER_START)}
     FROM place {_LOOK_UP[dialect].format(_PLACED)}
     WHERE kind = :kind AND length(data) <= :longest"""
     for dialect, joined in _JOINED.items()
@@ -114,7 +118,7 @@ class GraphReader:
 
     async def writes(self, checkpoint_ids: Sequence[str]) -> dict[str, list[Write]]:
         """The writes below each of these checkpoints, in the order in which LangGraph applies them."""
-        rows: list[tuple[Any, ...]] = []
+        rows: Rows = []
         for some in _portions(checkpoint_ids):
             rows += await self._ask(_WRITES, some)
         rows.sort(key=lambda row: writes_sort_key(row[3], row[1], row[2]))
@@ -123,7 +127,7 @@ class GraphReader:
             found[checkpoint_id].append(Write(task_id, channel, Stored(kind, data)))
         return found
 
-    async def _ask(self, statement: str, *keys: Sequence[str]) -> list[tuple[Any, ...]]:
+    async def _ask(self, statement: str, *keys: Sequence[str]) -> Rows:
         """The rows of a statement, with the keys in its places."""
         asked = [{f"key_{at}_{n}": key for n, key in enumerate(some)} for at, some in enumerate(keys)]
         places = (", ".join(f":{name}" for name in some) for some in asked)
@@ -157,7 +161,7 @@ class GraphReader:
             with reading(self._where["thread_id"]):
                 return unpack(self._serde, self._items[stored.data] if stored.kind == ITEM else stored)
         names = await self._parts(stored)
-        elements = [each for some in _portions(names, RUN) for each in await self._elements(some)]
+        elements = await self._elements(names)
         return elements if stored.kind == LIST else delta_snapshot(elements)
 
     async def _parts(self, stored: Stored) -> list[bytes]:
@@ -171,22 +175,40 @@ class GraphReader:
         return upper
 
     async def _elements(self, names: Sequence[bytes]) -> list[Any]:
-        """The elements at these addresses: at once, as far as they are of the ordinary kind and length."""
-        thread_id = self._where["thread_id"]
-        asked = {"thread_id": thread_id, "kind": PLAIN, "longest": LONGEST_IN_RUN, **_joined(names)}
-        ((count, length, found, run),) = await fetch(self._connection, _RUN[self._dialect], asked)
+        """The elements at these addresses: in runs, as far as they are of the ordinary kind and length."""
+        portions = [*_portions(names, RUN[self._dialect])]
+        runs = await fetch_each(
+            self._connection, _RUN[self._dialect], map(self._asked_for, portions), self._values_of_run
+        )
+        elements: list[Any] = []
+        for some, (found, values) in zip(portions, runs, strict=True):
+            elements += values if found == b"".join(some) else await self._complete(some, found, values)
+        return elements
+
+    def _asked_for(self, names: Sequence[bytes]) -> dict[str, Any]:
+        start = start_of_run(len(names))
+        return {"start": start, "kind": PLAIN, "longest": LONGEST_IN_RUN, **self._where, **_joined(names)}
+
+    def _values_of_run(self, rows: Rows) -> tuple[bytes, list[Any]]:
+        """The addresses in a run, joined, and their values."""
+        ((count, length, found, run),) = rows
         # Old versions of SQLite join no further than the first zero byte.
-        whole = count and len(found) == count * ADDRESS_BYTES and len(run) == length
-        with reading(thread_id):
-            values = unpack_run(self._serde, count, run) if whole else []
-        if whole and found == asked["names"]:
-            return values
-        known = dict(zip(split(found), values, strict=True)) if whole else {}
+        if not count or len(found) < count * ADDRESS_BYTES or len(run) < length:
+            return b"", []
+        start, at = start_of_run(count), len(run) - length
+        if run[:at] != start:  # not all of those that were asked for
+            run = start + run[at:]
+        with reading(self._where["thread_id"]):
+            return found, unpack_run(self._serde, run)
+
+    async def _complete(self, names: Sequence[bytes], found: bytes, values: list[Any]) -> list[Any]:
+        """The elements at these addresses, of which a run had some."""
+        known = dict(zip(split(found), values, strict=True)) if found else {}
         if len(known) < len(values):  # the same twice; but each must be an object of its own
             known.clear()
         rest = [name for name in names if name not in known]
         await self._fetch(rest)
-        with reading(thread_id):
+        with reading(self._where["thread_id"]):
             others = iter(unpack_all(self._serde, [self._items[name] for name in rest]))
         return [known[name] if name in known else next(others) for name in names]
 
@@ -210,7 +232,7 @@ class GraphReader:
             asked["length"] = max(asked["length"], LONGEST_CHUNK * ADDRESS_BYTES)
             self._take(await fetch(self._connection, _NODES[self._dialect], self._where | asked))
 
-    def _take(self, rows: Iterable[tuple[bytes, str, bytes]]) -> None:
+    def _take(self, rows: Rows) -> None:
         with reading(self._where["thread_id"]):
             for name, kind, data in rows:
                 check_address(name, kind, data)

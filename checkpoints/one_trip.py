@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
+
+T = TypeVar("T")
 
 
 class OneTripCursor:
@@ -45,8 +47,8 @@ class OneTripCursor:
         """Nothing is open any more."""
 
     async def _do(self, perform: Callable[[sqlite3.Cursor], Any]) -> OneTripCursor:
-        def work() -> tuple[Any, int, int | None, list[Any]]:
-            cursor = self._connection._conn.cursor()
+        def work(connection: sqlite3.Connection) -> tuple[Any, int, int | None, list[Any]]:
+            cursor = connection.cursor()
             try:
                 perform(cursor)
                 rows = cursor.fetchall() if cursor.description else []
@@ -54,7 +56,7 @@ class OneTripCursor:
             finally:
                 cursor.close()
 
-        self.description, self.rowcount, self.lastrowid, self._rows = await self._connection._execute(work)  # type: ignore[no-untyped-call]
+        self.description, self.rowcount, self.lastrowid, self._rows = await self._connection.perform(work)
         return self
 
 
@@ -67,3 +69,8 @@ class OneTripConnection(aiosqlite.Connection):
 
     def cursor(self) -> Any:
         return OneTripCursor(self)
+
+    async def perform(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` gives; it runs in the connection's thread. Raises what it raises."""
+        result: T = await self._execute(lambda: work(self._conn))  # type: ignore[no-untyped-call]
+        return result

@@ -240,19 +240,25 @@ def unpack_all(serde: SerializerProtocol, stored: Sequence[tuple[str, bytes]]) -
     parts = [inflate(each) for each in stored]
     if any(kind != MSGPACK for kind, _ in parts):
         return [serde.loads_typed(each) for each in parts]
-    return _elements(serde, len(parts), _NIL.join([*(data for _, data in parts), b""]))
+    run = start_of_run(len(parts)) + _NIL.join([*(data for _, data in parts), b""])
+    return _firsts(serde, run)
 
 
-def unpack_run(serde: SerializerProtocol, count: int, run: bytes) -> list[Any]:
-    """The values of that many rows of the kind PLAIN, whose data were joined. Call it within `reading`."""
-    if zlib.crc32(run):
+def start_of_run(count: int) -> bytes:
+    """What makes so many rows of the kind PLAIN one value, when their data are joined after it."""
+    return _ARRAY + (2 * count).to_bytes(4, "big")
+
+
+def unpack_run(serde: SerializerProtocol, run: bytes) -> list[Any]:
+    """The values of rows that were joined after such a start. Call it within `reading`."""
+    if zlib.crc32(memoryview(run)[len(start_of_run(0)) :]):
         raise Changed
-    return _elements(serde, count, run)
+    return _firsts(serde, run)
 
 
-def _elements(serde: SerializerProtocol, count: int, pairs: bytes) -> list[Any]:
-    """Of one msgpack array of values, each with something after it."""
-    found: list[Any] = revive(serde, _ARRAY + (2 * count).to_bytes(4, "big") + pairs)
+def _firsts(serde: SerializerProtocol, run: bytes) -> list[Any]:
+    """Of an array of values, each with something after it."""
+    found: list[Any] = revive(serde, run)
     return found[::2]
 
 

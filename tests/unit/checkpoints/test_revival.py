@@ -24,7 +24,7 @@ from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2, JsonPlusSeriali
 from langgraph.types import Send
 
 from checkpoints.revival import MSGPACK, revive
-from checkpoints.values import Changed, pack, unpack_run
+from checkpoints.values import Changed, pack, start_of_run, unpack_run
 
 SERDE = JsonPlusSerializer(allowed_msgpack_modules=None)
 CALL = {"name": "t", "args": {"a": [1, None]}, "id": "c1", "type": "tool_call"}
@@ -127,9 +127,9 @@ def test_collection_goes_on_afterwards() -> None:
 @given(st.lists(st.binary(max_size=40) | st.text(max_size=40), min_size=1, max_size=9), st.data())
 def test_one_checksum_holds_for_a_run_and_finds_each_change(values: list[Any], data: st.DataObject) -> None:
     rows = [pack(MSGPACK, ormsgpack.packb(value)) for value in values]
-    run = b"".join(row.data for row in rows)
-    assert unpack_run(SERDE, len(rows), run) == values
-    at = data.draw(st.integers(0, len(run) - 1))
+    run = b"".join([start_of_run(len(rows)), *(row.data for row in rows)])
+    assert unpack_run(SERDE, run) == values
+    at = data.draw(st.integers(len(start_of_run(0)), len(run) - 1))
     flipped = data.draw(st.integers(1, 255))
     with pytest.raises(Changed):
-        unpack_run(SERDE, len(rows), run[:at] + bytes([run[at] ^ flipped]) + run[at + 1 :])
+        unpack_run(SERDE, run[:at] + bytes([run[at] ^ flipped]) + run[at + 1 :])
