@@ -48,21 +48,7 @@ def has_content(message: dict[str, Any]) -> bool:
     return bool(message.get("content")) or any(message.get(name) for name in _FURTHER_CONTENT)
 
 
-def choices_of(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """The choices of a completion or chunk. Raises ValueError when they are not what they should be."""
-    choices = data.get("choices") or []
-    if not isinstance(choices, list):
-        raise ValueError("the choices are not a list")
-    for choice in choices:
-        if not isinstance(choice, dict):
-            raise ValueError("a choice is not an object")
-        for part in ("delta", "message"):
-            if words := choice.get(part):
-                _check_words(words)
-    return choices
-
-
-def _check_words(message: Any) -> None:
+def check_words(message: Any) -> None:
     """Raises ValueError unless it has the form of a message or delta, as far as others rely on it."""
     if not isinstance(message, dict):
         raise ValueError("a message is not an object")
@@ -136,7 +122,11 @@ def checked(provider: str, data: dict[str, Any]) -> dict[str, Any]:
     what it should be, ProviderUnavailable when there is no answer in it, ContentRefused when a content
     filter kept it back.
     """
-    choices = choices_of(data)
+    choices = data.get("choices") or []
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise ValueError("the choices are not a list of objects")
+    for choice in choices:
+        check_words(choice.get("message") or {})
     if not choices or not all(isinstance(choice.get("message"), dict) for choice in choices):
         raise ProviderUnavailable(provider, f"{provider} sent an answer without a message")
     data = mended(data, "message")

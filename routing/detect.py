@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -79,11 +80,11 @@ class _Server:
         """The JSON object at `path`, with the `Server` header as `_server`; empty if there is none."""
         if self.root is None:
             return {}
-        patience = Patience(asyncio.get_running_loop().time() + PROBE_SECONDS, PROBE_SECONDS)
+        deadline = asyncio.get_running_loop().time() + PROBE_SECONDS
         method = "GET" if question is None else "POST"
         request = self._client.build_request(method, self.root + path, json=question)
         try:
-            with faults_of("local server"):
+            with faults_of("local server"), closing(Patience(deadline, PROBE_SECONDS)) as patience:
                 response = await patience.wait(self._client.send(request, stream=True))
                 try:
                     text = b"".join([piece async for piece in pieces(response, patience)])

@@ -135,6 +135,7 @@ class MeteredCall:
         with self._recorded() as tally:
             named = self._named(card)
             reserved = (named or min(STRETCH, card.max_output or STRETCH)) * wanted_choices(body)
+            most = reserved * BYTES_PER_TOKEN
             async with self._answered_by(begin_by):
                 await self._reserve(reserved, deadline)
                 tally.ask()
@@ -144,10 +145,14 @@ class MeteredCall:
                 while chunk is not None:
                     tally.add(chunk.data, "delta")
                     # Within the limit that the request names it is never stopped, however it is estimated.
-                    if tally.written > reserved and (named is None or tally.least > reserved):
+                    if tally.bytes > most and (named is None or tally.least > reserved):
                         reserved = await self._stretch(tally, deadline)
+                        most = reserved * BYTES_PER_TOKEN
                     yield chunk
-                    chunk = await anext(chunks, None)
+                    try:
+                        chunk = await anext(chunks)
+                    except StopAsyncIteration:
+                        break
             finally:
                 if isinstance(chunks, AsyncGenerator):
                     await chunks.aclose()
@@ -225,7 +230,7 @@ class _Tally:
 
     def __init__(self, prompt: int, clock: Callable[[], float]) -> None:
         self._prompt, self._clock = prompt, clock
-        self._bytes = self._bytes_told = 0
+        self.bytes = self._bytes_told = 0
         self.start = clock()
         self.asked = False
         self.ttft: float | None = None
@@ -239,28 +244,28 @@ class _Tally:
     @property
     def began(self) -> bool:
         """Whether anything of an answer came."""
-        return self._bytes > 0 or self.usage is not None
+        return self.bytes > 0 or self.usage is not None
 
     @property
     def written(self) -> int:
         """Tokens of the answer so far, estimated cautiously from its text."""
-        return round(self._bytes / BYTES_PER_TOKEN)
+        return round(self.bytes / BYTES_PER_TOKEN)
 
     @property
     def least(self) -> int:
         """It has not fewer tokens than this."""
-        return int(self._bytes / MOST_BYTES_PER_TOKEN)
+        return int(self.bytes / MOST_BYTES_PER_TOKEN)
 
     def add(self, data: Mapping[str, Any], part: str) -> None:
         """Take note of an answer, or of a piece of it; `part` is where its choices have their words."""
-        before = self._bytes
+        before = self.bytes
         for choice in data.get("choices") or ():
             if said := choice.get(part):
-                self._bytes += _size(said)
-        if not before and self._bytes and part == "delta":
+                self.bytes += _size(said)
+        if not before and self.bytes and part == "delta":
             self.ttft = self._clock() - self.start
         if (usage := data.get("usage")) and isinstance(usage, Mapping):
-            self.usage, self._bytes_told = usage, self._bytes
+            self.usage, self._bytes_told = usage, self.bytes
 
     @property
     def told(self) -> Tokens:
@@ -270,13 +275,13 @@ class _Tally:
     @property
     def is_up_to_date(self) -> bool:
         """Whether nothing was said after the provider told its counts: some do so at the beginning."""
-        return self.usage is not None and self._bytes_told == self._bytes
+        return self.usage is not None and self._bytes_told == self.bytes
 
     @property
     def is_told(self) -> bool:
         """Whether the counts are the provider's: any prompt has tokens, and so has an answer with words."""
         told = self.told
-        counts = bool(told.prompt and (told.completion or not self._bytes))
+        counts = bool(told.prompt and (told.completion or not self.bytes))
         return self.usage is UNASKED or (self.is_up_to_date and counts)
 
     def tokens(self) -> Tokens:

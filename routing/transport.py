@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import math
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Iterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 import httpx
@@ -89,63 +90,64 @@ def _tls() -> ssl.SSLContext:
 class Patience:
     """How long an exchange may still keep us waiting: until its deadline, and for so long without content.
 
-    Only time spent waiting counts, so a slow reader of ours is not held against the provider. A context
-    manager: one timer serves all waits within it, because a timer for each would cost a stream more than
-    all that is done with its pieces.
+    A context manager for a wait: it raises TimeoutError when patience ends first. Only time spent waiting
+    counts, so a slow reader of ours is not held against the provider. One timer serves all waits until
+    `close()`, because a timer for each would cost a stream more than all that is done with its pieces.
     """
 
     def __init__(self, deadline: float, silence: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._deadline, self._left = deadline, silence
         self._alarm: asyncio.TimerHandle | None = None
-        self._limit = 0.0
+        self._rings_at = math.inf
+        self._limit = self._began = 0.0
         self._waiting: asyncio.Task[Any] | None = None
+        self._cancelled = 0
         self._is_over = False
 
-    def __enter__(self) -> Self:
-        return self
+    def __enter__(self) -> None:
+        self._waiting = task = asyncio.current_task()
+        assert task is not None
+        self._cancelled = task.cancelling()
+        self._began = self._loop.time()
+        self._limit = min(self._deadline, self._began + self._left)
+        if self._rings_at > self._limit:
+            self._set(self._limit)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
+        task, self._waiting = self._waiting, None
+        self._left -= self._loop.time() - self._began
+        if self._is_over:
+            self._is_over = False
+            assert task is not None
+            # As in asyncio.timeout: it may be that somebody else cancelled us, too.
+            is_ours = task.uncancel() <= self._cancelled
+            if is_ours and isinstance(error, asyncio.CancelledError):
+                raise TimeoutError from None
 
     async def wait(self, work: Awaitable[T]) -> T:
         """The result of `work`. Raises TimeoutError when patience ends first."""
-        task = asyncio.current_task()
-        assert task is not None
-        began, cancelled = self._loop.time(), task.cancelling()
-        self._limit = min(self._deadline, began + self._left)
-        self._waiting = task
-        if self._alarm is None or self._alarm.when() > self._limit:
-            self._set(self._limit)
-        try:
+        with self:
             return await work
-        except asyncio.CancelledError:
-            # As in asyncio.timeout: it may be that somebody else cancelled us, too.
-            if self._is_over and task.cancelling() - 1 <= cancelled:
-                raise TimeoutError from None
-            raise
-        finally:
-            self._waiting = None
-            if self._is_over:
-                self._is_over = False
-                task.uncancel()
-            self._left -= self._loop.time() - began
 
     def renew(self, silence: float) -> None:
         """Content came: from now on wait `silence` seconds for more."""
         self._left = silence
 
-    def _set(self, when: float) -> None:
+    def close(self) -> None:
+        """Nothing more is waited for."""
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = self._loop.call_at(when, self._ring)
+
+    def _set(self, when: float) -> None:
+        self.close()
+        self._alarm, self._rings_at = self._loop.call_at(when, self._ring), when
 
     def _ring(self) -> None:
         """Patience is over, unless it was renewed since the alarm was set."""
-        self._alarm = None
+        self._alarm, self._rings_at = None, math.inf
         if self._waiting is None:
             return
         if self._loop.time() < self._limit:
@@ -167,7 +169,12 @@ async def pieces(response: httpx.Response, patience: Patience) -> AsyncGenerator
     stream = response.stream
     assert isinstance(stream, httpx.AsyncByteStream)
     body = aiter(stream)  # `aiter_raw` would count and cut what has the right size already
-    while (piece := await patience.wait(anext(body, None))) is not None:
+    while True:
+        try:
+            with patience:
+                piece = await anext(body)
+        except StopAsyncIteration:
+            return
         total += len(piece)
         if total > MAX_ANSWER_BYTES:
             raise ValueError(f"its answer is larger than {MAX_ANSWER_BYTES >> 20} MiB")

@@ -76,7 +76,7 @@ class HttpProvider:
         """A checked OpenAI chat completion object. Raises ProviderError."""
         # It comes when its last word is written: how long others are kept waiting is the deadline's to say.
         left = deadline - asyncio.get_running_loop().time()
-        with faults_of(self._spec.name), Patience(deadline, left) as patience:
+        with faults_of(self._spec.name), contextlib.closing(Patience(deadline, left)) as patience:
             async with self._post(card, body, patience, stream=False) as response:
                 return await self._read_whole(response, card, patience)
 
@@ -88,7 +88,7 @@ class HttpProvider:
             self._spec.name,
             _LOCAL_FIRST_SECONDS if self._spec.is_local else telling.SILENCE_SECONDS,
         )
-        with faults_of(name), Patience(deadline, first) as patience:
+        with faults_of(name), contextlib.closing(Patience(deadline, first)) as patience:
             async with self._post(card, body, patience, stream=True) as response:
                 if "json" in response.headers.get("content-type", ""):
                     # Some providers answer whole although a stream was asked for.
@@ -96,7 +96,9 @@ class HttpProvider:
                         yield chunk
                     return
                 reader = self._wire.reader(name, card)
-                answer = telling.Telling(reader, wanted_choices(body), self._error_in, self._secrets)
+                answer = telling.Telling(
+                    reader, wanted_choices(body), self._wire.error, self._fault, self._secrets
+                )
                 async with contextlib.aclosing(pieces(response, patience)) as arriving:
                     try:
                         async for piece in arriving:
@@ -116,7 +118,7 @@ class HttpProvider:
         """The chat models that the provider offers now. Raises ProviderError."""
         until = asyncio.get_running_loop().time() + _LOOKUP_SECONDS
         request = self._request("GET", self._wire.models_url(self._spec))
-        with faults_of(self._spec.name), Patience(until, _LOOKUP_SECONDS) as patience:
+        with faults_of(self._spec.name), contextlib.closing(Patience(until, _LOOKUP_SECONDS)) as patience:
             async with self._send(request, patience) as response:
                 answer = orjson.loads(b"".join([piece async for piece in pieces(response, patience)]))
         try:
@@ -196,7 +198,7 @@ class HttpProvider:
         name = self._spec.name
         data = await self._whole_data(response, patience)
         if error := self._wire.error(data):
-            raise from_error_object(name, error, self._secrets)
+            raise self._fault(error)
         try:
             completion = self._wire.answer(name, card, data)
         except MALFORMED as error:
@@ -215,9 +217,8 @@ class HttpProvider:
             raise ProviderUnavailable(self._spec.name, f"{self._spec.name} sent no JSON object")
         return answer.data
 
-    def _error_in(self, data: dict[str, Any], *, is_one: bool) -> ProviderError | None:
-        error = self._wire.error(data)
-        return from_error_object(self._spec.name, error or data, self._secrets) if error or is_one else None
+    def _fault(self, error: Any) -> ProviderError:
+        return from_error_object(self._spec.name, error, self._secrets)
 
 
 def _as_json(content: Mapping[str, Any]) -> bytes:

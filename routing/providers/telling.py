@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
-from routing.answers import choices_of, decode, has_content, without_secrets
+from routing.answers import check_words, decode, has_content, without_secrets
 from routing.errors import ProviderError
 from routing.event_stream import EventLines
 from routing.providers.gaps import Gaps
@@ -25,14 +25,6 @@ TAIL_SECONDS = 5.0
 _END = b"[DONE]"
 
 
-class ErrorIn(Protocol):
-    """The fault that an event tells of."""
-
-    def __call__(self, data: dict[str, Any], *, is_one: bool) -> ProviderError | None:
-        """From its data. `is_one` = it is called one, whatever it holds."""
-        ...
-
-
 @dataclass(slots=True)
 class Telling:
     """One streamed answer on its way.
@@ -44,7 +36,10 @@ class Telling:
     reader: EventReader
     wanted: int
     """How many choices were asked for."""
-    error_in: ErrorIn
+    error: Callable[[dict[str, Any]], Any]
+    """The error object within an event's data; falsy if there is none."""
+    fault: Callable[[Any], ProviderError]
+    """What such an object tells of."""
     secrets: tuple[str, ...] = ()
     """What must not be shown of what the provider adds to the answer."""
     said: bool = False
@@ -73,7 +68,7 @@ class Telling:
 
     def hear_rest(self) -> Sequence[ChatChunk]:
         """What there is to pass on when nothing more comes."""
-        return () if self.is_over else self._taken((*self._lines.finish(), _END))
+        return () if self.is_over else self._taken([*self._lines.finish(), (_END, "")])
 
     @property
     def finish(self) -> str | None:
@@ -96,23 +91,17 @@ class Telling:
         if self._fault is not None:
             raise self._fault
         if self._is_heard:
-            patience.renew(self._seconds)
+            thinks = self.reader.thinking
+            patience.renew(TAIL_SECONDS if self.is_told else THINKING_SECONDS if thinks else SILENCE_SECONDS)
         return self.is_over
 
-    @property
-    def _seconds(self) -> float:
-        """How long the next content may take."""
-        if self.is_told:
-            return TAIL_SECONDS
-        return THINKING_SECONDS if self.reader.thinking else SILENCE_SECONDS
-
-    def _taken(self, payloads: Iterable[bytes]) -> Sequence[ChatChunk]:
+    def _taken(self, lines: list[tuple[bytes, str]]) -> Sequence[ChatChunk]:
         """What these say, up to the end of the answer; of each but the last it is noted that more is here."""
         self._is_heard = False
         chunks: list[ChatChunk] = []
         try:
-            for payload in payloads:
-                said = self._said_by(payload)
+            for payload, event in lines:
+                said = self._said_by(payload, event)
                 if self._gaps.lost and (self._calls or self._gaps.lost_call):
                     raise ValueError("a part of its answer cannot be read, and it calls tools")
                 chunks += said
@@ -124,7 +113,7 @@ class Telling:
             chunks[:-1] = [ChatChunk(raw, data, more=True) for raw, data, _ in chunks[:-1]]
         return chunks
 
-    def _said_by(self, payload: bytes) -> Sequence[ChatChunk]:
+    def _said_by(self, payload: bytes, name: str) -> Sequence[ChatChunk]:
         """What to pass on of an event: nothing before the first sign of life, with it all that came before.
 
         Raises ProviderError for a fault that it tells of.
@@ -139,8 +128,8 @@ class Telling:
                 self._gaps.close()
         elif self.is_told or (event := self._gaps.read(payload, exact=self._calls)) is None:
             return ()
-        if error := self.error_in(event.data, is_one=self._lines.event == "error"):
-            raise error
+        if (error := self.error(event.data)) or name == "error":
+            raise self.fault(error or event.data)
         try:
             chunks = self.reader.read(event)
             is_alive = chunks is not None and self._note(chunks)
@@ -175,22 +164,25 @@ class Telling:
         """
         alive = not chunks
         for chunk in chunks:
-            alive = alive or bool(chunk.data.get("usage"))
-            for choice in choices_of(chunk.data):
-                alive = self._notes(choice) or alive
+            if chunk.data.get("usage"):
+                alive = True
+            for choice in chunk.data.get("choices") or ():
+                if self._notes(choice):
+                    alive = True
         return alive
 
     def _notes(self, choice: dict[str, Any]) -> bool:
         """Whether the choice says, thinks, calls or ends anything."""
+        delta, reason = choice.get("delta") or {}, choice.get("finish_reason")
+        check_words(delta)
         number = choice.get("index") if self.wanted > 1 else 0  # a single one may be numbered anyhow
         index = number if type(number) is int else 0
-        delta = choice.get("delta") or {}
         if speaks := has_content(delta):
             self.said = True
             self._begun.add(index)
             if delta.get("tool_calls") or delta.get("function_call"):
                 self._calls = True
-        if reason := choice.get("finish_reason"):
+        if reason:
             self._finishes[index] = reason
             self._calls = self._calls or reason == "tool_calls"
         return speaks or bool(reason) or any(value for name, value in delta.items() if name != "role")

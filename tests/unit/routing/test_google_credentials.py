@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -72,7 +73,7 @@ def ask(work: Callable[[Tokens, str, httpx.AsyncClient], Any]) -> None:
 
 
 async def headers(credentials: GoogleCredentials, client: httpx.AsyncClient) -> dict[str, str]:
-    with faults_of("vertex_ai"), Patience(asyncio.get_running_loop().time() + 5, 5) as patience:
+    with faults_of("vertex_ai"), closing(Patience(asyncio.get_running_loop().time() + 5, 5)) as patience:
         return await credentials.headers(client, patience)
 
 

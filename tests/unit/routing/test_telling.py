@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import orjson
@@ -24,11 +25,11 @@ def chunk(delta: dict[str, Any], finish: str | None = None, index: int = 0) -> d
     return {"choices": [{"index": index, "delta": delta, "finish_reason": finish}]}
 
 
-def telling(reader: EventReader, wanted: int = 1) -> Telling:
-    def error_in(data: dict[str, Any], *, is_one: bool) -> ProviderError | None:
-        return ProviderUnavailable("acme", str(data)) if is_one or "error" in data else None
+def telling(reader: EventReader, wanted: int = 1, secrets: tuple[str, ...] = ()) -> Telling:
+    def fault(error: Any) -> ProviderError:
+        return ProviderUnavailable("acme", str(error))
 
-    return Telling(reader, wanted, error_in)
+    return Telling(reader, wanted, lambda data: data.get("error"), fault, secrets)
 
 
 def event(data: dict[str, Any]) -> bytes:
@@ -53,7 +54,7 @@ def broken(answer: Telling) -> bool:
     """Whether what was heard last broke it off."""
 
     async def scenario() -> bool:
-        with Patience(asyncio.get_running_loop().time() + 1, 1) as patience:
+        with closing(Patience(asyncio.get_running_loop().time() + 1, 1)) as patience:
             try:
                 answer.pause(patience)
             except ValueError:
@@ -161,7 +162,7 @@ def test_clients_see_chunks_and_nothing_else(data: dict[str, Any], told: dict[st
 
 
 def test_a_secret_is_taken_out_of_what_a_provider_adds_and_nowhere_else() -> None:
-    answer = Telling(OpenAIReader(), 1, lambda data, is_one: None, ("sk-mine", "x"))
+    answer = telling(OpenAIReader(), secrets=("sk-mine", "x"))
     quoted = {**chunk({"content": "sk-mine"}), "timings": {"x": 1}}
     first, second, third = answer.hear(
         event(quoted) + event({**quoted, "debug": ["sk-mine"]}) + event(chunk({}, "stop"))
@@ -239,7 +240,7 @@ def test_what_came_together_is_marked_up_to_its_last() -> None:
 def test_a_fault_comes_after_what_came_before_it(fault: bytes, error: type[Exception]) -> None:
     async def scenario() -> None:
         answer = telling(OpenAIReader())
-        with Patience(asyncio.get_running_loop().time() + 1, 1) as patience:
+        with closing(Patience(asyncio.get_running_loop().time() + 1, 1)) as patience:
             first, second = answer.hear(event(chunk({"content": "a"})) * 2 + fault + event(chunk({}, "stop")))
             assert (first.more, second.more) == (True, False)
             with pytest.raises(error):

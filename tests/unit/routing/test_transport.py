@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 
 import httpx
 import pytest
@@ -94,7 +95,7 @@ def test_a_deadline_that_has_passed_ends_the_wait_at_once() -> None:
 def test_one_patience_bears_many_waits_and_tires_in_the_last() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        with Patience(loop.time() + 10, 0.15) as patience:
+        with closing(Patience(loop.time() + 10, 0.15)) as patience:
             for _ in range(4):
                 await patience.wait(asyncio.sleep(0.06))
                 patience.renew(0.15)
@@ -111,7 +112,7 @@ def test_who_cancels_a_wait_is_not_taken_for_the_end_of_patience() -> None:
         await patience.wait(asyncio.sleep(5))
 
     async def scenario() -> None:
-        with Patience(asyncio.get_running_loop().time() + 10, 5) as patience:
+        with closing(Patience(asyncio.get_running_loop().time() + 10, 5)) as patience:
             task = asyncio.create_task(waiting(patience))
             await asyncio.sleep(0.01)
             task.cancel()
@@ -126,7 +127,7 @@ def test_who_cancels_a_wait_is_not_taken_for_the_end_of_patience() -> None:
 def test_a_timeout_around_a_wait_is_its_own() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        with Patience(loop.time() + 10, 5) as patience:
+        with closing(Patience(loop.time() + 10, 5)) as patience:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
                     await patience.wait(asyncio.sleep(5))
