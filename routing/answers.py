@@ -48,6 +48,22 @@ def has_content(message: dict[str, Any]) -> bool:
     return bool(message.get("content")) or any(message.get(name) for name in _FURTHER_CONTENT)
 
 
+def says_words_alone(data: dict[str, Any]) -> bool:
+    """Whether this is what most chunks are: a single choice that says words, and nothing else.
+
+    Raises LookupError, TypeError or AttributeError for what has no form at all.
+    """
+    choices = data.get("choices")
+    if not choices or len(choices) > 1 or data.get("usage") is not None:
+        return False
+    choice = choices[0]
+    delta = choice.get("delta")
+    if not delta or len(delta) > 1 or choice.get("finish_reason") is not None:
+        return False
+    words = delta.get("content")
+    return type(words) is str and words != ""
+
+
 def check_words(message: Any) -> None:
     """Raises ValueError unless it has the form of a message or delta, as far as others rely on it."""
     if not isinstance(message, dict):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_FIRST_DATA = b"\xef\xbb\xbfdata:"
+"""With a byte order mark, which the specification allows at the beginning."""
 
 
 class EventLines:
@@ -25,26 +26,21 @@ class EventLines:
                 return []
             piece = bytes(self._rest)
             self._rest.clear()
-        *lines, rest = piece.split(b"\n")
-        if rest:
+        lines = piece.split(b"\n")
+        if rest := lines.pop():
             self._rest += rest
-        return self._told(lines)
-
-    def finish(self) -> list[tuple[bytes, str]]:
-        """A last line without an end, if there is one."""
-        rest = bytes(self._rest)
-        self._rest.clear()
-        return self._told([rest])
-
-    def _told(self, lines: list[bytes]) -> list[tuple[bytes, str]]:
         found = []
         for line in lines:
             if line[:5] == b"data:":
                 found.append((line[5:].strip(), self._event))
-            elif line in (b"", b"\r"):
+            elif not line or line == b"\r":
                 self._event = ""
             elif line.startswith(b"event:"):
                 self._event = line[6:].strip().decode("ascii", "replace")
-            elif line.startswith(_BYTE_ORDER_MARK):  # which the specification allows at the beginning
-                found += self._told([line[len(_BYTE_ORDER_MARK) :]])
+            elif line.startswith(_FIRST_DATA):
+                found.append((line[len(_FIRST_DATA) :].strip(), self._event))
         return found
+
+    def finish(self) -> list[tuple[bytes, str]]:
+        """A last line without an end, if there is one."""
+        return self.feed(b"\n")

@@ -57,8 +57,10 @@ class Experience:
             self.health.faulted(candidate.key, self._clock())
             self.health.gave_up(candidate.key, self._clock())
 
-    def failed(self, candidate: Candidate, error: ProviderError, *, gave_up: bool, cooling: float) -> None:
-        """An attempt failed; `cooling` is for a rate limit that names no time of its own, in seconds."""
+    def failed(
+        self, candidate: Candidate, error: ProviderError, *, gave_up: bool, cooling: float, seconds: float
+    ) -> None:
+        """An attempt failed after so many seconds; `cooling` is for a rate limit that names no time."""
         key, now = candidate.key, self._clock()
         if not self._is_current(candidate.spec):
             return
@@ -71,7 +73,7 @@ class Experience:
             self.health.faulted(key, now)
             if gave_up:
                 away = isinstance(error, ProviderUnreachable)
-                self.health.gave_up(key, now, str(error), whole_account=away)
+                self.health.gave_up(key, now, str(error), whole_account=away, seconds=seconds)
 
     async def recall(self, store: LearningStore) -> None:
         """Go on from what was learned before a restart."""

@@ -63,9 +63,14 @@ PREFILL_SPEED = 3000.0
 waits, so that one long document does not make its model look slow."""
 FIRST_COOLING = 5.0
 """Seconds of the first rest; each further fault doubles it."""
+MOST_OFTEN = 15.0
 LONGEST_COOLING = 300.0
-"""Coming back every 60 or 30 seconds was replayed (tests/benchmarks/test_routing_replay.py): the quality is
-the same, and each look at a model that is still down makes somebody wait."""
+"""Seconds of the last one, depending on how long a fault takes."""
+FOR_NOTHING = 1 / 30
+"""Share of the time that may be spent on finding out that it is still down; no rest becomes longer than that
+asks for, so what fails at once is looked at every few seconds. With the longest in any case the best model is
+missed for minutes after an outage, which cost `best_quality` 0.0008 of its quality
+(tests/benchmarks/test_routing_replay.py)."""
 LONGEST_LIMIT = 3600.0
 """A provider may ask for a day of silence; once an hour it is asked whether it still means it."""
 REMEMBERED_RATE = 0.99
@@ -193,10 +198,13 @@ class Health:
         rate = _average(old.trust(now), 0.0, TRUST_SMOOTHING)
         self._records.put(key, replace(old, success_rate=rate, seen_at=now, attempts=old.attempts + 1))
 
-    def gave_up(self, key: Key, now: float, words: str = "", *, whole_account: bool = False) -> None:
-        """A request gave up on it; after several faults in a row it is left alone, longer each time.
+    def gave_up(
+        self, key: Key, now: float, words: str = "", *, whole_account: bool = False, seconds: float = inf
+    ) -> None:
+        """A request gave up on it, after so many seconds; after several faults in a row it is left alone.
 
-        With `whole_account` so are the other models of the account.
+        That is longer each time, but not by far than it takes to see that it fails. With `whole_account`
+        the other models of the account are left alone, too.
         """
         old = self._records.of(key)
         faults = old.faults + 1
@@ -205,7 +213,8 @@ class Health:
         self._records.put(key, replace(old, faults=faults))
         if faults >= FAULTS_BEFORE_COOLING:
             doublings = min(faults - FAULTS_BEFORE_COOLING, 16)
-            until = now + min(FIRST_COOLING * 2**doublings, LONGEST_COOLING)
+            longest = min(LONGEST_COOLING, max(MOST_OFTEN, seconds / FOR_NOTHING))
+            until = now + min(FIRST_COOLING * 2**doublings, longest)
             self._block(key, until, "faults", words)
             if whole_account:
                 self._block((key[0], WHOLE_ACCOUNT), until, "faults", words)

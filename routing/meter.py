@@ -37,7 +37,7 @@ TEMPLATE_TOKENS = 16
 """Tokens that a model's chat template may add to the words of a prompt."""
 STRETCH = 1024
 """Tokens by which a stream's reservation grows when it is written full."""
-_TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
+_TEXTS = frozenset({"content", "reasoning_content", "reasoning", "refusal"})
 """Where messages and deltas have their words."""
 SPARE_SECONDS = 30.0
 """How much longer than its call a reservation lasts, so that it ends even when its process died."""
@@ -258,11 +258,10 @@ class _Tally:
 
     def add(self, data: Mapping[str, Any], part: str) -> None:
         """Take note of an answer, or of a piece of it; `part` is where its choices have their words."""
-        before = self.bytes
         for choice in data.get("choices") or ():
             if said := choice.get(part):
                 self.bytes += _size(said)
-        if not before and self.bytes and part == "delta":
+        if self.ttft is None and self.bytes and part == "delta":
             self.ttft = self._clock() - self.start
         if (usage := data.get("usage")) and isinstance(usage, Mapping):
             self.usage, self._bytes_told = usage, self.bytes

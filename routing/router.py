@@ -198,7 +198,7 @@ class ModelRouter:
             random=self._random,
         )
         while self._clock() < deadline and (candidate := course.next()):
-            claim = self._claim(candidate, plan, course)
+            claim, began = self._claim(candidate, plan, course), self._clock()
             if claim == "closed":
                 continue
             try:
@@ -215,9 +215,11 @@ class ModelRouter:
                 continue
             except ProviderError as error:
                 failure = error
-            pause = course.fail(candidate, failure, self._clock(), once=claim == "probe")
-            cooling = self._config.router.retry_after_seconds
-            self._experience.failed(candidate, failure, gave_up=pause is None, cooling=cooling)
+            now, cooling = self._clock(), self._config.router.retry_after_seconds
+            pause = course.fail(candidate, failure, now, once=claim == "probe")
+            self._experience.failed(
+                candidate, failure, gave_up=pause is None, cooling=cooling, seconds=now - began
+            )
             if pause is None:
                 course.check_fallback(failure)
             else:

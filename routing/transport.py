@@ -110,7 +110,8 @@ class Patience:
         assert task is not None
         self._cancelled = task.cancelling()
         self._began = self._loop.time()
-        self._limit = min(self._deadline, self._began + self._left)
+        limit = self._began + self._left
+        self._limit = limit if limit < self._deadline else self._deadline
         if self._rings_at > self._limit:
             self._set(self._limit)
 

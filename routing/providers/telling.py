@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from routing.answers import check_words, decode, has_content, without_secrets
+from routing.answers import check_words, decode, has_content, says_words_alone, without_secrets
 from routing.errors import ProviderError
 from routing.event_stream import EventLines
 from routing.providers.gaps import Gaps
@@ -131,8 +131,7 @@ class Telling:
         if (error := self.error(event.data)) or name == "error":
             raise self.fault(error or event.data)
         try:
-            chunks = self.reader.read(event)
-            is_alive = chunks is not None and self._note(chunks)
+            chunks, is_alive = self._read(event)
         except MALFORMED:
             if not self.is_told:
                 self._gaps.lose(event.raw)
@@ -151,6 +150,18 @@ class Telling:
             chunks = ()
         self.is_over = self.reader.ended
         return chunks
+
+    def _read(self, event: ChatChunk) -> tuple[Sequence[ChatChunk] | None, bool]:
+        """What the event says in OpenAI's chunks, and whether that is a sign of life.
+
+        Raises ValueError or another of MALFORMED when it is not what it should be.
+        """
+        if self.wanted == 1 and says_words_alone(event.data):  # a short cut to what the rest would come to
+            self.said = True
+            self._begun.add(0)
+            return (event,), True
+        chunks = self.reader.read(event)
+        return chunks, chunks is not None and self._note(chunks)
 
     def _without_secrets(self, chunk: ChatChunk) -> ChatChunk:
         data = without_secrets(chunk.data, self.secrets)

@@ -77,7 +77,7 @@ class Player:
             self.health.limited(model.key, now, result.limited_for)
         else:
             self.health.faulted(model.key, now)
-            self.health.gave_up(model.key, now)
+            self.health.gave_up(model.key, now, seconds=result.seconds)
 
     def ready(self, models: Iterable[Model], work: Work) -> list[Model]:
         """Those that fit and do not cool down."""
@@ -124,7 +124,9 @@ class Ours(Player):
                 return Served(model, self.now - work.at, result.cost)
             error = _error(model, result)
             pause = course.fail(candidate, error, self.now)
-            self.experience.failed(candidate, error, gave_up=pause is None, cooling=0.0)
+            self.experience.failed(
+                candidate, error, gave_up=pause is None, cooling=0.0, seconds=result.seconds
+            )
             self.now += pause or 0.0
         return Served(None, self.now - work.at, 0.0)
 

@@ -9,8 +9,11 @@ from routing.health import (
     FAULTS_BEFORE_COOLING,
     FAULTS_FADE,
     FIRST_COOLING,
+    FOR_NOTHING,
     FORESEEN,
+    LONGEST_COOLING,
     LONGEST_LIMIT,
+    MOST_OFTEN,
     PACE_FADES,
     PARKED,
     PASSING,
@@ -30,6 +33,17 @@ KEY = ("p", "m")
 def trip(health: Health, now: float = 0.0) -> None:
     for _ in range(FAULTS_BEFORE_COOLING):
         health.gave_up(KEY, now)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rest"), [(0.01, MOST_OFTEN), (2.0, 2.0 / FOR_NOTHING), (60.0, LONGEST_COOLING)]
+)
+def test_what_fails_quickly_is_looked_at_again_soon(seconds: float, rest: float) -> None:
+    health = Health()
+    for _ in range(20):
+        health.gave_up(KEY, 0, seconds=seconds)
+    block = health.snapshot(0).block(KEY)
+    assert block and block.seconds == pytest.approx(rest)
 
 
 def test_a_snapshot_never_changes() -> None:
