@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 
@@ -35,7 +36,8 @@ class ChatStream(StreamingResponse):
         # Not left to the generator of the events: one that was never begun does not run its `finally`.
         try:
             with suppress(ClientDisconnect):
-                await while_present(receive, self.stream_response(send))
+                # A task of its own: each piece wakes it, and would wake all that called us, one by one.
+                await while_present(receive, asyncio.create_task(self.stream_response(send)))
         finally:
             await self._routed.aclose()
 
