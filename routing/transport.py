@@ -17,7 +17,7 @@ import ssl
 from collections.abc import AsyncGenerator, Awaitable, Iterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import aiohttp
 import httpx
@@ -158,28 +158,36 @@ class Patience:
             self._waiting.cancel()
 
 
-async def pieces(response: httpx.Response, patience: Patience) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives, at most `MAX_ANSWER_BYTES` of it.
+def body_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives; close it. Wait for it with patience, and see that it is `bounded`.
 
-    Raises ValueError for a longer body, or a compressed one: none was asked for, and a few kilobytes may
-    unpack to gigabytes. Raises TimeoutError when patience ends.
+    Raises ValueError for a compressed one: none was asked for, and a few kilobytes may unpack to gigabytes.
     """
     if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
         raise ValueError(f"its answer is packed as {encoding[:20]!r}, which was not asked for")
-    total = 0
-    stream = response.stream
-    assert isinstance(stream, httpx.AsyncByteStream)
-    body = aiter(stream)  # `aiter_raw` would count and cut what has the right size already
-    while True:
-        try:
-            with patience:
-                piece = await anext(body)
-        except StopAsyncIteration:
-            return
-        total += len(piece)
-        if total > MAX_ANSWER_BYTES:
-            raise ValueError(f"its answer is larger than {MAX_ANSWER_BYTES >> 20} MiB")
-        yield piece
+    # `aiter_raw` would count and cut what has the right size already.
+    body = aiter(cast(httpx.AsyncByteStream, response.stream))
+    assert isinstance(body, AsyncGenerator)
+    return body
+
+
+def bounded(size: int) -> int:
+    """The size of a body so far. Raises ValueError when it is more than `MAX_ANSWER_BYTES`."""
+    if size > MAX_ANSWER_BYTES:
+        raise ValueError(f"its answer is larger than {MAX_ANSWER_BYTES >> 20} MiB")
+    return size
+
+
+async def pieces(response: httpx.Response, patience: Patience) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives, at most `MAX_ANSWER_BYTES` of it.
+
+    Raises ValueError for a longer or a compressed one, and TimeoutError when patience ends.
+    """
+    async with contextlib.aclosing(body_of(response)) as body:
+        size = 0
+        while (piece := await patience.wait(anext(body, None))) is not None:
+            size = bounded(size + len(piece))
+            yield piece
 
 
 def was_hung_up(error: httpx.HTTPError) -> bool:

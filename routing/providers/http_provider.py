@@ -29,7 +29,7 @@ from routing.faults import from_error_object, from_status
 from routing.providers import telling
 from routing.providers.credentials import Credentials
 from routing.providers.wire_format import MALFORMED, WireFormat
-from routing.transport import Patience, faults_of, pieces, was_hung_up
+from routing.transport import Patience, body_of, bounded, faults_of, pieces, was_hung_up
 from routing.types import ChatChunk
 
 _LOCAL_FIRST_SECONDS = 120.0
@@ -84,10 +84,8 @@ class HttpProvider:
         self, card: ModelCard, body: Mapping[str, Any], deadline: float
     ) -> AsyncIterator[ChatChunk]:
         """The chunks of a streamed answer, and its usage if the provider tells it. Raises ProviderError."""
-        name, first = (
-            self._spec.name,
-            _LOCAL_FIRST_SECONDS if self._spec.is_local else telling.SILENCE_SECONDS,
-        )
+        name = self._spec.name
+        first = _LOCAL_FIRST_SECONDS if self._spec.is_local else telling.SILENCE_SECONDS
         with faults_of(name), contextlib.closing(Patience(deadline, first)) as patience:
             async with self._post(card, body, patience, stream=True) as response:
                 if "json" in response.headers.get("content-type", ""):
@@ -99,13 +97,17 @@ class HttpProvider:
                 answer = telling.Telling(
                     reader, wanted_choices(body), self._wire.error, self._fault, self._secrets
                 )
-                async with contextlib.aclosing(pieces(response, patience)) as arriving:
+                async with contextlib.aclosing(body_of(response)) as arriving:
+                    size = 0
                     try:
-                        async for piece in arriving:
+                        while not answer.pause(patience):
+                            with patience:  # not `pieces`: each would pass through one more generator
+                                piece = await anext(arriving, None)
+                            if piece is None:
+                                break
+                            size = bounded(size + len(piece))
                             for chunk in answer.hear(piece):
                                 yield chunk
-                            if answer.pause(patience):
-                                break
                     except (TimeoutError, httpx.HTTPError, OSError):
                         if not answer.is_told:  # else only the usage is missing
                             raise
