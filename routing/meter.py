@@ -90,7 +90,8 @@ class MeteredCall:
         self._meter, self._provider, self._candidate = meter, provider, candidate
         self._payer, self._task, self._needs = payer, task, needs
         self._prices = Prices.of(candidate)
-        self._id = f"{getrandbits(128):032x}"
+        # Rows that come in the order of their keys are stored cheapest.
+        self._id = f"{time.time_ns() // 1_000_000:012x}{getrandbits(80):020x}"
         self._tally = _Tally(needs.prompt_tokens, meter.clock)
 
     @property
