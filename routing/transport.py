@@ -159,7 +159,7 @@ class Patience:
 
 
 def body_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives; close it. Wait for it with patience, and see that it is `bounded`.
+    """The body as it arrives; close it. Wait for it with patience, and see that it is not `too_large`.
 
     Raises ValueError for a compressed one: none was asked for, and a few kilobytes may unpack to gigabytes.
     """
@@ -171,11 +171,9 @@ def body_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     return body
 
 
-def bounded(size: int) -> int:
-    """The size of a body so far. Raises ValueError when it is more than `MAX_ANSWER_BYTES`."""
-    if size > MAX_ANSWER_BYTES:
-        raise ValueError(f"its answer is larger than {MAX_ANSWER_BYTES >> 20} MiB")
-    return size
+def too_large() -> ValueError:
+    """What is the matter with a body of more than `MAX_ANSWER_BYTES`."""
+    return ValueError(f"its answer is larger than {MAX_ANSWER_BYTES >> 20} MiB")
 
 
 async def pieces(response: httpx.Response, patience: Patience) -> AsyncGenerator[bytes, None]:
@@ -186,7 +184,9 @@ async def pieces(response: httpx.Response, patience: Patience) -> AsyncGenerator
     async with contextlib.aclosing(body_of(response)) as body:
         size = 0
         while (piece := await patience.wait(anext(body, None))) is not None:
-            size = bounded(size + len(piece))
+            size += len(piece)
+            if size > MAX_ANSWER_BYTES:
+                raise too_large()
             yield piece
 
 

@@ -29,7 +29,7 @@ from routing.faults import from_error_object, from_status
 from routing.providers import telling
 from routing.providers.credentials import Credentials
 from routing.providers.wire_format import MALFORMED, WireFormat
-from routing.transport import Patience, body_of, bounded, faults_of, pieces, was_hung_up
+from routing.transport import MAX_ANSWER_BYTES, Patience, body_of, faults_of, pieces, too_large, was_hung_up
 from routing.types import ChatChunk
 
 _LOCAL_FIRST_SECONDS = 120.0
@@ -105,13 +105,15 @@ class HttpProvider:
                                 piece = await anext(arriving, None)
                             if piece is None:
                                 break
-                            size = bounded(size + len(piece))
+                            size += len(piece)
+                            if size > MAX_ANSWER_BYTES:
+                                raise too_large()
                             for chunk in answer.hear(piece):
                                 yield chunk
                     except (TimeoutError, httpx.HTTPError, OSError):
                         if not answer.is_told:  # else only the usage is missing
                             raise
-                for chunk in answer.hear_rest():
+                for chunk in answer.hear(None):
                     yield chunk
                 answer.pause(patience)
                 refuse_bad_ending(name, answer.finish, said=answer.said)

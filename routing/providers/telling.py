@@ -62,13 +62,30 @@ class Telling:
     def __post_init__(self) -> None:
         self._signs = tuple(secret.encode() for secret in self.secrets)
 
-    def hear(self, piece: bytes) -> Sequence[ChatChunk]:
-        """What there is to pass on when this has come."""
-        return self._taken(self._lines.feed(piece))
+    def hear(self, piece: bytes | None) -> Sequence[ChatChunk]:
+        """What there is to pass on when this has come; None = nothing more comes.
 
-    def hear_rest(self) -> Sequence[ChatChunk]:
-        """What there is to pass on when nothing more comes."""
-        return () if self.is_over else self._taken([*self._lines.finish(), (_END, "")])
+        It goes up to the end of the answer; of each chunk but the last it is noted that more is here.
+        """
+        if piece is not None:
+            lines = self._lines.feed(piece)
+        else:
+            lines = [] if self.is_over else [*self._lines.finish(), (_END, "")]
+        self._is_heard = False
+        chunks: list[ChatChunk] = []
+        try:
+            for payload, event in lines:
+                said = self._said_by(payload, event)
+                if self._gaps.lost and (self._calls or self._gaps.lost_call):
+                    raise ValueError("a part of its answer cannot be read, and it calls tools")
+                chunks += said
+                if self.is_over:
+                    break
+        except (ProviderError, ValueError) as fault:
+            self._fault = fault
+        if len(chunks) > 1:
+            chunks[:-1] = [ChatChunk(raw, data, more=True) for raw, data, _ in chunks[:-1]]
+        return chunks
 
     @property
     def finish(self) -> str | None:
@@ -91,27 +108,11 @@ class Telling:
         if self._fault is not None:
             raise self._fault
         if self._is_heard:
-            thinks = self.reader.thinking
-            patience.renew(TAIL_SECONDS if self.is_told else THINKING_SECONDS if thinks else SILENCE_SECONDS)
+            if self._finishes and self.is_told:
+                patience.renew(TAIL_SECONDS)
+            else:
+                patience.renew(THINKING_SECONDS if self.reader.thinking else SILENCE_SECONDS)
         return self.is_over
-
-    def _taken(self, lines: list[tuple[bytes, str]]) -> Sequence[ChatChunk]:
-        """What these say, up to the end of the answer; of each but the last it is noted that more is here."""
-        self._is_heard = False
-        chunks: list[ChatChunk] = []
-        try:
-            for payload, event in lines:
-                said = self._said_by(payload, event)
-                if self._gaps.lost and (self._calls or self._gaps.lost_call):
-                    raise ValueError("a part of its answer cannot be read, and it calls tools")
-                chunks += said
-                if self.is_over:
-                    break
-        except (ProviderError, ValueError) as fault:
-            self._fault = fault
-        if len(chunks) > 1:
-            chunks[:-1] = [ChatChunk(raw, data, more=True) for raw, data, _ in chunks[:-1]]
-        return chunks
 
     def _said_by(self, payload: bytes, name: str) -> Sequence[ChatChunk]:
         """What to pass on of an event: nothing before the first sign of life, with it all that came before.
@@ -131,7 +132,13 @@ class Telling:
         if (error := self.error(event.data)) or name == "error":
             raise self.fault(error or event.data)
         try:
-            chunks, is_alive = self._read(event)
+            if self.wanted == 1 and says_words_alone(event.data):  # a short cut, to the same
+                self.said = is_alive = True
+                self._begun.add(0)
+                chunks: Sequence[ChatChunk] | None = (event,)
+            else:
+                chunks = self.reader.read(event)
+                is_alive = chunks is not None and self._note(chunks)
         except MALFORMED:
             if not self.is_told:
                 self._gaps.lose(event.raw)
@@ -150,18 +157,6 @@ class Telling:
             chunks = ()
         self.is_over = self.reader.ended
         return chunks
-
-    def _read(self, event: ChatChunk) -> tuple[Sequence[ChatChunk] | None, bool]:
-        """What the event says in OpenAI's chunks, and whether that is a sign of life.
-
-        Raises ValueError or another of MALFORMED when it is not what it should be.
-        """
-        if self.wanted == 1 and says_words_alone(event.data):  # a short cut to what the rest would come to
-            self.said = True
-            self._begun.add(0)
-            return (event,), True
-        chunks = self.reader.read(event)
-        return chunks, chunks is not None and self._note(chunks)
 
     def _without_secrets(self, chunk: ChatChunk) -> ChatChunk:
         data = without_secrets(chunk.data, self.secrets)

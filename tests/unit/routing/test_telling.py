@@ -75,7 +75,7 @@ def test_a_call_of_which_a_part_is_lost_breaks_the_answer_off(lost: bytes, after
     answer.hear(event(chunk({"tool_calls": [CALL]})))
     assert not broken(answer)
     assert not answer.hear(lost)
-    assert not (answer.hear_rest() if after is None else answer.hear(after))
+    assert not (answer.hear(None) if after is None else answer.hear(after))
     assert broken(answer)
 
 
@@ -254,10 +254,10 @@ def test_what_comes_after_the_end_is_no_part_of_it() -> None:
     said = event(chunk({"content": "a"}, "stop"))
     assert len(answer.hear(said + b"data: [DONE]\n\n" + said)) == 1
     assert answer.is_over
-    assert not answer.hear_rest()
+    assert not answer.hear(None)
 
 
 def test_a_last_event_without_an_end_counts() -> None:
     answer = telling(OpenAIReader())
     assert not answer.hear(event(chunk({"content": "a"}, "stop")).rstrip())
-    assert len(answer.hear_rest()) == 1
+    assert len(answer.hear(None)) == 1
