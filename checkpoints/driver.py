@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from checkpoints.one_trip import OneTripConnection
+
 T = TypeVar("T")
 
 Rows = list[tuple[Any, ...]]
@@ -45,22 +47,30 @@ async def fetch_each(
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
 
-    def perform(sqlite: Connection) -> list[T]:
-        return [take(sqlite.execute(statement, each).fetchall()) for each in asked]
-
     try:
-        taken: list[T] = []
         if connection.dialect.name == "sqlite":
-            taken = await driver.perform(perform)
-        else:
-            for each in asked:
-                cursor = await driver.execute(_for_psycopg(statement), each, binary=True)
-                taken.append(take(await cursor.fetchall()))
+            return await _fetch_each_in_thread(driver, statement, asked, take)
+        taken: list[T] = []
+        for each in asked:
+            cursor = await driver.execute(_for_psycopg(statement), each, binary=True)
+            taken.append(take(await cursor.fetchall()))
         return taken
     except connection.dialect.loaded_dbapi.Error as error:
         raise DBAPIError.instance(
             statement, None, error, connection.dialect.loaded_dbapi.Error, dialect=connection.dialect
         ) from error
+
+
+async def _fetch_each_in_thread(
+    driver: OneTripConnection,
+    statement: str,
+    asked: Iterable[Mapping[str, Any]],
+    take: Callable[[Rows], T],
+) -> list[T]:
+    def perform(sqlite: Connection) -> list[T]:
+        return [take(sqlite.execute(statement, each).fetchall()) for each in asked]
+
+    return await driver.perform(perform)
 
 
 @lru_cache

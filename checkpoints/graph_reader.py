@@ -176,6 +176,8 @@ class GraphReader:
 
     async def _elements(self, names: Sequence[bytes]) -> list[Any]:
         """The elements at these addresses: in runs, as far as they are of the ordinary kind and length."""
+        if not names:
+            return []
         portions = [*_portions(names, RUN[self._dialect])]
         runs = await fetch_each(
             self._connection, _RUN[self._dialect], map(self._asked_for, portions), self._values_of_run
@@ -196,6 +198,8 @@ class GraphReader:
         if not count or len(found) < count * ADDRESS_BYTES or len(run) < length:
             return b"", []
         start, at = start_of_run(count), len(run) - length
+        if at and run[0] != start[0]:  # joined in another order
+            return b"", []
         if run[:at] != start:  # not all of those that were asked for
             run = start + run[at:]
         with reading(self._where["thread_id"]):

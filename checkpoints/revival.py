@@ -1,4 +1,4 @@
-"""Messages made from their stored form in little more than half the serialiser's time, and no differently.
+"""Messages made from their stored form in half the serialiser's time, and no differently.
 
 For each message of a thread the serialiser imports a module and goes through three constructors that hand
 their arguments on to the class's validator. Of the classes here that validator is called at once; and where
@@ -132,12 +132,14 @@ def revive(serde: SerializerProtocol, data: bytes) -> Any:
 def _no_collection() -> Iterator[None]:
     """Thousands of new objects set off Python's collector again and again, and not one of them is garbage.
 
-    What msgpack's documentation advises for long messages (https://github.com/msgpack/msgpack-python).
+    What msgpack's documentation advises for long messages (https://github.com/msgpack/msgpack-python). Many
+    threads may come here at once: only who finds it on turns it off, and then on again.
     """
-    collecting = gc.isenabled()
+    if not gc.isenabled():
+        yield
+        return
     gc.disable()
     try:
         yield
     finally:
-        if collecting:
-            gc.enable()
+        gc.enable()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints import graph_reader
-from checkpoints.driver import fetch
+from checkpoints.driver import Rows, fetch, fetch_each
 from tests.databases import Place
 from tests.unit.checkpoints.savers import Saver, at, with_saver
 
@@ -59,16 +61,38 @@ def test_several_versions_share_what_they_have_in_common(place: Place) -> None:
 def test_a_database_that_joins_no_further_than_a_zero_byte_is_read_too(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def cut_short(*asked: Any) -> list[tuple[Any, ...]]:
-        rows = await fetch(*asked)
-        if "count(*)" not in asked[1]:
-            return rows
-        ((count, length, found, run),) = rows
-        return [(count, length, found.split(b"\0")[0], run.split(b"\0")[0])]
+    seen = []
+
+    async def cut_short(
+        connection: AsyncConnection, statement: str, asked: Any, take: Callable[[Rows], Any]
+    ) -> list[Any]:
+        def cut(rows: Rows) -> Any:
+            ((count, length, found, run),) = rows
+            seen.append(len(run))
+            return take([(count, length, found.split(b"\0")[0], run.split(b"\0")[0])])
+
+        return await fetch_each(connection, statement, asked, cut)
 
     async def scenario(saver: Saver) -> None:
         config = await saver.save(at(), {"c": ORDINARY})
-        monkeypatch.setattr(graph_reader, "fetch", cut_short)
+        monkeypatch.setattr(graph_reader, "fetch_each", cut_short)
+        assert await saver.value(config) == ORDINARY
+        assert len(seen) == 3
+
+    with_saver(place, scenario)
+
+
+def test_in_which_order_the_database_joins_does_not_matter(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backwards = {}
+    for name, statement in graph_reader._RUN.items():
+        before, _, after = statement.rpartition("FROM place")
+        backwards[name] = f"{before}FROM (SELECT at FROM place ORDER BY at DESC LIMIT 9999) AS place{after}"
+
+    async def scenario(saver: Saver) -> None:
+        config = await saver.save(at(), {"c": ORDINARY})
+        monkeypatch.setattr(graph_reader, "_RUN", backwards)
         assert await saver.value(config) == ORDINARY
 
     with_saver(place, scenario)

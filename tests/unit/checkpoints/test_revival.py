@@ -23,7 +23,7 @@ from langgraph.checkpoint.serde import _msgpack
 from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2, JsonPlusSerializer
 from langgraph.types import Send
 
-from checkpoints.revival import MSGPACK, revive
+from checkpoints.revival import MSGPACK, _no_collection, revive
 from checkpoints.values import Changed, pack, start_of_run, unpack_run
 
 SERDE = JsonPlusSerializer(allowed_msgpack_modules=None)
@@ -120,6 +120,30 @@ def test_what_is_made_here_every_serialiser_makes() -> None:
 def test_collection_goes_on_afterwards() -> None:
     with pytest.raises(ormsgpack.MsgpackDecodeError):
         revive(SERDE, b"\xc1")
+    assert gc.isenabled()
+
+
+def test_collection_goes_on_whoever_ends_last() -> None:
+    first, second = _no_collection(), _no_collection()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert gc.isenabled()
+
+
+def test_collection_goes_on_though_another_turned_it_off_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = _no_collection(), _no_collection()
+
+    def interrupted() -> bool:
+        monkeypatch.undo()
+        first.__exit__(None, None, None)  # between the question and what follows from it
+        return False
+
+    first.__enter__()
+    monkeypatch.setattr(gc, "isenabled", interrupted)
+    second.__enter__()
+    second.__exit__(None, None, None)
     assert gc.isenabled()
 
 
