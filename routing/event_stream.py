@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-_FIRST_DATA = b"\xef\xbb\xbfdata:"
-"""With a byte order mark, which the specification allows at the beginning."""
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""The specification allows it at the beginning."""
 
 
 class EventLines:
@@ -27,8 +27,7 @@ class EventLines:
             piece = bytes(self._rest)
             self._rest.clear()
         lines = piece.split(b"\n")
-        if rest := lines.pop():
-            self._rest += rest
+        rest = lines.pop()
         found = []
         for line in lines:
             if line[:5] == b"data:":
@@ -37,8 +36,9 @@ class EventLines:
                 self._event = ""
             elif line.startswith(b"event:"):
                 self._event = line[6:].strip().decode("ascii", "replace")
-            elif line.startswith(_FIRST_DATA):
-                found.append((line[len(_FIRST_DATA) :].strip(), self._event))
+            elif line.startswith(_BYTE_ORDER_MARK):
+                found += self.feed(line[len(_BYTE_ORDER_MARK) :] + b"\n")
+        self._rest += rest
         return found
 
     def finish(self) -> list[tuple[bytes, str]]:

@@ -64,12 +64,12 @@ waits, so that one long document does not make its model look slow."""
 FIRST_COOLING = 5.0
 """Seconds of the first rest; each further fault doubles it."""
 MOST_OFTEN = 15.0
+"""The longest rest of what fails at once."""
 LONGEST_COOLING = 300.0
-"""Seconds of the last one, depending on how long a fault takes."""
+"""And of what takes its time."""
 FOR_NOTHING = 1 / 30
-"""Share of the time that may be spent on finding out that it is still down; no rest becomes longer than that
-asks for, so what fails at once is looked at every few seconds. With the longest in any case the best model is
-missed for minutes after an outage, which cost `best_quality` 0.0008 of its quality
+"""Share of the time that may be spent on finding out that it is still down. With the longest rest in any case
+the best model was missed for minutes after an outage, which cost `best_quality` 0.0008 of its quality
 (tests/benchmarks/test_routing_replay.py)."""
 LONGEST_LIMIT = 3600.0
 """A provider may ask for a day of silence; once an hour it is asked whether it still means it."""
@@ -201,10 +201,10 @@ class Health:
     def gave_up(
         self, key: Key, now: float, words: str = "", *, whole_account: bool = False, seconds: float = inf
     ) -> None:
-        """A request gave up on it, after so many seconds; after several faults in a row it is left alone.
+        """A request gave up on it; after several faults in a row it is left alone, longer each time.
 
-        That is longer each time, but not by far than it takes to see that it fails. With `whole_account`
-        the other models of the account are left alone, too.
+        How long at most depends on the seconds that the last try took; infinite = nobody knows. With
+        `whole_account` the other models of the account are left alone, too.
         """
         old = self._records.of(key)
         faults = old.faults + 1

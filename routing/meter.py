@@ -151,7 +151,7 @@ class MeteredCall:
                         most = reserved * BYTES_PER_TOKEN
                     yield chunk
                     try:
-                        chunk = await anext(chunks)
+                        chunk = await anext(chunks)  # with a default it would pass through one more object
                     except StopAsyncIteration:
                         break
             finally:

@@ -90,9 +90,10 @@ def _tls() -> ssl.SSLContext:
 class Patience:
     """How long an exchange may still keep us waiting: until its deadline, and for so long without content.
 
-    A context manager for a wait: it raises TimeoutError when patience ends first. Only time spent waiting
-    counts, so a slow reader of ours is not held against the provider. One timer serves all waits until
-    `close()`, because a timer for each would cost a stream more than all that is done with its pieces.
+    A context manager for a wait, one at a time: it raises TimeoutError when patience ends first. Only time
+    spent waiting counts, so a slow reader of ours is not held against the provider. One timer serves all
+    waits until `close()`, because a timer for each would cost a stream more than all that is done with its
+    pieces.
     """
 
     def __init__(self, deadline: float, silence: float) -> None:
@@ -139,6 +140,7 @@ class Patience:
 
     def close(self) -> None:
         """Nothing more is waited for."""
+        self._rings_at = math.inf
         if self._alarm is not None:
             self._alarm.cancel()
 

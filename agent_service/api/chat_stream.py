@@ -27,6 +27,7 @@ class ChatStream(Response):
 
     def __init__(self, routed: RoutedStream, headers: Mapping[str, str], *, wants_usage: bool) -> None:
         """Without `wants_usage` no chunk is passed on that holds nothing but usage, with it only the last."""
+        # As StreamingResponse does; Response would say that the body has no bytes.
         self.status_code, self.background = 200, None
         self.init_headers({"Cache-Control": "no-cache", **headers})
         self._routed, self._wants_usage = routed, wants_usage

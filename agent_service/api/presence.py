@@ -15,8 +15,8 @@ T = TypeVar("T")
 async def while_present(receive: Receive, work: Awaitable[T]) -> T:
     """What the work gives. A client that leaves before its end cancels it: raises ClientDisconnect then.
 
-    `receive` is the request's, whose body was read. Only the listening is a task of its own: on the hottest
-    routes one is what can be afforded.
+    `receive` is the request's, whose body was read. The listening is a task of its own, the work is not: on
+    the hottest routes one is what can be afforded.
     """
 
     async def listen() -> None:

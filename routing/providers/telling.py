@@ -46,7 +46,7 @@ class Telling:
     """Whether it said or called anything."""
     is_over: bool = False
     """Whether its end was told: whatever comes now is no part of it."""
-    _fault: ProviderError | ValueError | None = None
+    _broken_by: ProviderError | ValueError | None = None
     """What broke it off. It comes after all that `hear` gave."""
     _is_heard: bool = False
     """Whether there was a sign of life in what came last."""
@@ -74,15 +74,15 @@ class Telling:
         self._is_heard = False
         chunks: list[ChatChunk] = []
         try:
-            for payload, event in lines:
-                said = self._said_by(payload, event)
+            for payload, name in lines:
+                said = self._said_by(payload, name)
                 if self._gaps.lost and (self._calls or self._gaps.lost_call):
                     raise ValueError("a part of its answer cannot be read, and it calls tools")
                 chunks += said
                 if self.is_over:
                     break
         except (ProviderError, ValueError) as fault:
-            self._fault = fault
+            self._broken_by = fault
         if len(chunks) > 1:
             chunks[:-1] = [ChatChunk(raw, data, more=True) for raw, data, _ in chunks[:-1]]
         return chunks
@@ -105,8 +105,8 @@ class Telling:
 
         Raises ProviderError or ValueError, when that is what came after all that was given.
         """
-        if self._fault is not None:
-            raise self._fault
+        if self._broken_by is not None:
+            raise self._broken_by
         if self._is_heard:
             if self._finishes and self.is_told:
                 patience.renew(TAIL_SECONDS)
@@ -168,6 +168,9 @@ class Telling:
         Nothing said is one, as the reader means it so; to tell a role or an empty text, again and again, is
         none. Raises ValueError when a chunk is not what it should be.
         """
+        for chunk in chunks:  # what is thrown away leaves no trace
+            for choice in chunk.data.get("choices") or ():
+                check_words(choice.get("delta") or {})
         alive = not chunks
         for chunk in chunks:
             if chunk.data.get("usage"):
@@ -180,7 +183,6 @@ class Telling:
     def _notes(self, choice: dict[str, Any]) -> bool:
         """Whether the choice says, thinks, calls or ends anything."""
         delta, reason = choice.get("delta") or {}, choice.get("finish_reason")
-        check_words(delta)
         number = choice.get("index") if self.wanted > 1 else 0  # a single one may be numbered anyhow
         index = number if type(number) is int else 0
         if speaks := has_content(delta):

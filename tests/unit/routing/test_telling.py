@@ -261,3 +261,22 @@ def test_a_last_event_without_an_end_counts() -> None:
     answer = telling(OpenAIReader())
     assert not answer.hear(event(chunk({"content": "a"}, "stop")).rstrip())
     assert len(answer.hear(None)) == 1
+
+
+@pytest.mark.parametrize("wanted", [1, 2])
+def test_a_chunk_that_is_thrown_away_leaves_no_trace(wanted: int) -> None:
+    good, bad = {"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}, {"delta": {"content": 5}}
+    answer = telling(OpenAIReader(), wanted)
+    assert not answer.hear(event({"choices": [good, bad]}))
+    assert not answer.said and answer.finish is None and not answer.is_told
+
+
+def test_a_byte_order_mark_hides_no_event() -> None:
+    async def scenario() -> None:
+        answer = telling(OpenAIReader())
+        with closing(Patience(asyncio.get_running_loop().time() + 1, 1)) as patience:
+            answer.hear(b'\xef\xbb\xbfevent: error\ndata: {"words": "overloaded"}\n\n')
+            with pytest.raises(ProviderUnavailable):
+                answer.pause(patience)
+
+    asyncio.run(scenario())
