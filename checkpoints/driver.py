@@ -9,13 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from sqlite3 import Connection
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
-
-from checkpoints.one_trip import OneTripConnection
 
 T = TypeVar("T")
 
@@ -46,11 +43,13 @@ async def fetch_each(
         await connection.begin()
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
-
+    taken: list[T] = []
     try:
         if connection.dialect.name == "sqlite":
-            return await _fetch_each_in_thread(driver, statement, asked, take)
-        taken: list[T] = []
+            taken += await driver.perform(
+                lambda sqlite: [take(sqlite.execute(statement, each).fetchall()) for each in asked]
+            )
+            return taken
         for each in asked:
             cursor = await driver.execute(_for_psycopg(statement), each, binary=True)
             taken.append(take(await cursor.fetchall()))
@@ -59,18 +58,6 @@ async def fetch_each(
         raise DBAPIError.instance(
             statement, None, error, connection.dialect.loaded_dbapi.Error, dialect=connection.dialect
         ) from error
-
-
-async def _fetch_each_in_thread(
-    driver: OneTripConnection,
-    statement: str,
-    asked: Iterable[Mapping[str, Any]],
-    take: Callable[[Rows], T],
-) -> list[T]:
-    def perform(sqlite: Connection) -> list[T]:
-        return [take(sqlite.execute(statement, each).fetchall()) for each in asked]
-
-    return await driver.perform(perform)
 
 
 @lru_cache
