@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from gc import get_referents
 from itertools import chain
 from operator import attrgetter, is_
 from threading import get_ident
@@ -89,8 +90,9 @@ class ListMemory:
     def __init__(self) -> None:
         self._lists: OrderedDict[tuple[str, str, str], Remembered] = OrderedDict()
 
-    def get(self, thread_id: str, namespace: str, channel: str) -> Remembered | None:
-        return self._lists.get((thread_id, namespace, channel))
+    def take(self, thread_id: str, namespace: str, channel: str) -> Remembered | None:
+        """Who takes it may let the next version grow out of its lists; it is forgotten until that is kept."""
+        return self._lists.pop((thread_id, namespace, channel), None)
 
     def keep(self, thread_id: str, namespace: str, lists: Mapping[str, Remembered]) -> None:
         """Remember lists whose rows were committed."""
@@ -121,22 +123,31 @@ class Encoder:
         return Stored(kind, data) if len(data) <= INLINE_BYTES else Stored(ITEM, self._item(kind, data))
 
     def encode_list(self, version: str, value: list[Any], earlier: Remembered | None = None) -> Remembered:
-        """A version of a list; what `earlier` has in the same place is taken as stored."""
-        objects = list(value)
-        before = len(earlier.objects) if earlier else 0
-        faces = _faces(objects[:before])
-        same = _unchanged(objects, faces, earlier) if earlier else 0
-        faces += _faces(objects[before:])
-        old = earlier.folded.ids if earlier else []
-        ids = old[: max(0, same - REHASHED)]
-        kept = len(ids)
-        for position, each in enumerate(objects[kept:], kept):
-            kind, data = self._serde.dumps_typed(each)
-            known = old[position] if position < len(old) else None
-            ids.append(self._item(kind, data, known))
-            if kept == position and ids[position] == known:
+        """A version of a list; what `earlier` has in the same place is taken as stored.
+
+        The lists of `earlier` become those of this version where all of it stays: to copy them takes longer
+        than to compare them, as each of some ten thousand values gets one more holder.
+        """
+        known = earlier or Remembered("", [], [], fold([]))
+        objects, faces, ids = known.objects, known.faces, known.folded.ids
+        same = _unchanged(value, known)
+        if same < len(objects):
+            objects, faces = value[:same], _faces(value[:same])
+        objects += value[same:]
+        faces += _faces(value[same:])
+        kept = max(0, same - REHASHED)
+        new: list[bytes] = []
+        for position, each in enumerate(value[kept:], kept):
+            stored = ids[position] if position < len(ids) else None
+            name = self._item(*self._serde.dumps_typed(each), stored)
+            if name == stored and not new:
                 kept += 1
-        folded = fold(ids, earlier.folded if earlier else None, kept)
+            else:
+                new.append(name)
+        if kept < len(ids):
+            ids = ids[:kept]
+        ids += new
+        folded = fold(ids, known.folded, kept)
         self.items |= {node: Stored(NODE, children) for node, children in folded.new_nodes.items()}
         return Remembered(version, objects, faces, folded)
 
@@ -164,10 +175,11 @@ def list_kind(value: Any) -> str:
 def _faces(elements: list[Any]) -> list[Any]:
     """What elements show of themselves, in a row: to change one in place replaces at least one of these.
 
-    Of messages all at once: it is asked of a thousand at every step.
+    Of messages all at once, from the collector, which knows what each dict holds: at every step it is asked
+    of a thousand.
     """
     if all(issubclass(kind, BaseMessage) for kind in {*map(type, elements)}):
-        return [*chain.from_iterable(map(dict.values, map(attrgetter("__dict__"), elements)))]
+        return get_referents(*map(attrgetter("__dict__"), elements))
     return [*chain.from_iterable(map(_face, elements))]
 
 
@@ -177,17 +189,14 @@ def _face(element: Any) -> list[Any]:
     return [*element] if isinstance(element, list) else [*getattr(element, "__dict__", {}).values()]
 
 
-def _unchanged(objects: list[Any], faces: list[Any], earlier: Remembered) -> int:
-    """How many leading elements are the same objects as before, and look the same.
-
-    `faces` are those of as many as there were. No list of them is copied: to count one more holder of each of
-    ten thousand values takes longer than to compare them.
-    """
+def _unchanged(value: list[Any], earlier: Remembered) -> int:
+    """How many leading elements are the same objects as before, and look the same."""
+    before = len(earlier.objects)
     count = at = 0
     try:
-        if all(map(is_, objects, earlier.objects)) and faces == earlier.faces:
-            return min(len(objects), len(earlier.objects))
-        for one, other in zip(objects, earlier.objects, strict=False):
+        if all(map(is_, value, earlier.objects)) and _faces(value[:before]) == earlier.faces:
+            return min(len(value), before)
+        for one, other in zip(value, earlier.objects, strict=False):
             face = _face(one)
             if one is not other or earlier.faces[at : at + len(face)] != face:
                 break

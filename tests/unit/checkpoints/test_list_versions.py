@@ -48,6 +48,7 @@ MAKERS: dict[str, Callable[[int], Any]] = {
     "ordered": lambda at: OrderedDict(text=f"says {at}"),
     "list": lambda at: [f"says {at}"],
     "dataclass": lambda at: Note(f"says {at}"),
+    "text": lambda at: f"says {at}",
     "mixed": lambda at: {"text": f"says {at}"} if at == FAR_FROM_THE_END else HumanMessage(f"says {at}"),
 }
 
@@ -70,12 +71,14 @@ def test_an_element_changed_in_place_is_stored_again(made: str, change: Callable
     elements = [MAKERS[made](at) for at in range(LENGTH)]
     serde = JsonPlusSerializer()
     first = Encoder(serde).encode_list("1", elements)
+    before = [*first.folded.ids]
     elements.append(MAKERS[made](LENGTH))
     second = Encoder(serde).encode_list("2", elements, first)
-    assert second.folded.ids[:LENGTH] == first.folded.ids
+    assert second.folded.ids[:LENGTH] == before
+    before = [*second.folded.ids]
     change(elements[FAR_FROM_THE_END])
     third = Encoder(serde).encode_list("3", elements, second)
-    pairs = zip(third.folded.ids, second.folded.ids, strict=True)
+    pairs = zip(third.folded.ids, before, strict=True)
     assert [at for at, (new, old) in enumerate(pairs) if new != old] == [FAR_FROM_THE_END]
     assert third.folded.ids == Encoder(serde).encode_list("3", elements).folded.ids
 
@@ -84,7 +87,20 @@ def test_an_element_changed_in_place_is_stored_again(made: str, change: Callable
 def test_a_version_is_what_it_would_be_without_an_earlier_one(made: str) -> None:
     elements = [MAKERS[made](at) for at in range(LENGTH)]
     serde = JsonPlusSerializer()
-    first = Encoder(serde).encode_list("1", elements)
-    for following in (elements[:-5], elements[5:], elements[:10] + elements[12:], elements[::-1], []):
+    edited = [*elements[:10], MAKERS[made](LENGTH), *elements[11:]]
+    for following in (
+        [*elements, MAKERS[made](LENGTH)],
+        elements[:-5],
+        elements[5:],
+        elements[:10] + elements[12:],
+        elements[::-1],
+        edited,
+        [],
+    ):
+        first = Encoder(serde).encode_list("1", elements)
+        grown = Encoder(serde).encode_list("2", following, first)
         alone = Encoder(serde).encode_list("2", following)
-        assert Encoder(serde).encode_list("2", following, first).folded.root == alone.folded.root
+        assert grown.folded.root == alone.folded.root
+        # And the one after it is not misled by what the second took over from the first.
+        again = Encoder(serde).encode_list("3", elements)
+        assert Encoder(serde).encode_list("3", elements, grown).folded.root == again.folded.root
