@@ -14,6 +14,8 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
 
 ADDRESS_BYTES = 16
 FANOUT = 8
@@ -29,59 +31,59 @@ def address(kind: str, data: bytes) -> bytes:
     return hashlib.blake2b(kind.encode() + b"\0" + data, digest_size=ADDRESS_BYTES).digest()
 
 
+class Level(NamedTuple):
+    """A list cut into chunks: where they end, and the addresses of the nodes that they are."""
+
+    ends: list[int]
+    nodes: list[bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Folded:
     """One version of a list: its elements' addresses and the nodes above them."""
 
     ids: list[bytes]
-    ends: list[int]
-    """Where the chunks of `ids` end."""
-    leaves: list[bytes]
-    """The addresses of those chunks."""
-    inner: frozenset[bytes]
-    """The addresses of the nodes above the leaves."""
+    levels: list[Level]
+    """That of `ids`, that of its nodes, and so on."""
     root: bytes
     """From this and the stored nodes, `ids` can be read back."""
     new_nodes: dict[bytes, bytes]
-    """The nodes that the earlier version does not have."""
+    """The nodes that were made for it: all that the earlier version does not have, and maybe others."""
 
 
 def fold(ids: list[bytes], earlier: Folded | None = None, kept: int = 0) -> Folded:
-    """Fold a list whose first `kept` elements are those of `earlier`, too."""
-    known = bisect_right(earlier.ends, kept) if earlier else 0
-    ends = earlier.ends[:known] if earlier else []
-    leaves = earlier.leaves[:known] if earlier else []
-    nodes: dict[bytes, bytes] = {}
-    ends += _close(ids, ends[-1] if ends else 0, leaves, nodes)
-    levels = [ids[ends[-1] if ends else 0 :]]
-    above: dict[bytes, bytes] = {}
-    rest = leaves
-    while True:
-        upper: list[bytes] = []
-        cuts = _close(rest, 0, upper, above)
-        if not cuts:
+    """Fold a list whose first `kept` elements are those of `earlier`, too; that one's levels are used up."""
+    levels = earlier.levels if earlier else []
+    tails: list[bytes] = []
+    new_nodes: dict[bytes, bytes] = {}
+    rest = ids
+    for height in count():
+        if height == len(levels):
+            levels.append(Level([], []))
+        ends, nodes = levels[height]
+        known = bisect_right(ends, kept)
+        del ends[known:], nodes[known:]
+        _close(rest, levels[height], new_nodes)
+        tail = rest[ends[-1] if ends else 0 :]
+        tails.append(bytes([len(tail)]) + b"".join(tail))
+        if not ends:
             break
-        levels.append(rest[cuts[-1] :])
-        rest = upper
-    levels.append(rest)
-    root = b"".join(bytes([len(level)]) + b"".join(level) for level in reversed(levels))
-    old = earlier.inner if earlier else frozenset()
-    nodes |= {node: children for node, children in above.items() if node not in old}
-    return Folded(ids, ends, leaves, frozenset(above), root, nodes)
+        rest, kept = nodes, known
+    del levels[len(tails) :]
+    return Folded(ids, levels, b"".join(reversed(tails)), new_nodes)
 
 
-def _close(ids: list[bytes], start: int, made: list[bytes], nodes: dict[bytes, bytes]) -> list[int]:
-    """Cut `ids` from `start` on into nodes, as far as chunks are finished; gives where they end."""
-    ends: list[int] = []
+def _close(ids: list[bytes], level: Level, new_nodes: dict[bytes, bytes]) -> None:
+    """Cut what follows the last chunk, as far as chunks are finished."""
+    start = level.ends[-1] if level.ends else 0
     for number, each in enumerate(ids[start:], start + 1):
         if each[0] % FANOUT == 0 or number - start == LONGEST_CHUNK:
             children = b"".join(ids[start:number])
             node = address(NODE, children)
-            nodes[node] = children
-            made.append(node)
-            ends.append(number)
+            new_nodes[node] = children
+            level.nodes.append(node)
+            level.ends.append(number)
             start = number
-    return ends
 
 
 def unfold(root: bytes) -> list[list[bytes]]:

@@ -125,16 +125,16 @@ class Encoder:
     def encode_list(self, version: str, value: list[Any], earlier: Remembered | None = None) -> Remembered:
         """A version of a list; what `earlier` has in the same place is taken as stored.
 
-        The lists of `earlier` become those of this version where all of it stays: to copy them takes longer
-        than to compare them, as each of some ten thousand values gets one more holder.
+        This version grows out of `earlier`, whose lists are used up: to copy them takes longer than to
+        compare them, as each of some ten thousand values gets one more holder.
         """
         known = earlier or Remembered("", [], [], fold([]))
         objects, faces, ids = known.objects, known.faces, known.folded.ids
         same = _unchanged(value, known)
         if same < len(objects):
-            objects, faces = value[:same], _faces(value[:same])
-        objects += value[same:]
+            faces[:] = _faces(value[:same])
         faces += _faces(value[same:])
+        objects[same:] = value[same:]
         kept = max(0, same - REHASHED)
         new: list[bytes] = []
         for position, each in enumerate(value[kept:], kept):
@@ -144,9 +144,7 @@ class Encoder:
                 kept += 1
             else:
                 new.append(name)
-        if kept < len(ids):
-            ids = ids[:kept]
-        ids += new
+        ids[kept:] = new
         folded = fold(ids, known.folded, kept)
         self.items |= {node: Stored(NODE, children) for node, children in folded.new_nodes.items()}
         return Remembered(version, objects, faces, folded)
