@@ -14,7 +14,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, repeat
 from typing import NamedTuple
 
 ADDRESS_BYTES = 16
@@ -52,24 +52,21 @@ class Folded:
 
 
 def fold(ids: list[bytes], earlier: Folded | None = None, kept: int = 0) -> Folded:
-    """Fold a list whose first `kept` elements are those of `earlier`, too; that one's levels are used up."""
-    levels = earlier.levels if earlier else []
+    """Fold a list whose first `kept` elements are those of `earlier`, too."""
+    levels: list[Level] = []
     tails: list[bytes] = []
     new_nodes: dict[bytes, bytes] = {}
     rest = ids
-    for height in count():
-        if height == len(levels):
-            levels.append(Level([], []))
-        ends, nodes = levels[height]
-        known = bisect_right(ends, kept)
-        del ends[known:], nodes[known:]
-        _close(rest, levels[height], new_nodes)
-        tail = rest[ends[-1] if ends else 0 :]
+    for before in chain(earlier.levels if earlier else (), repeat(Level([], []))):
+        known = bisect_right(before.ends, kept)
+        level = Level(before.ends[:known], before.nodes[:known])
+        _close(rest, level, new_nodes)
+        levels.append(level)
+        tail = rest[level.ends[-1] if level.ends else 0 :]
         tails.append(bytes([len(tail)]) + b"".join(tail))
-        if not ends:
+        if not level.ends:
             break
-        rest, kept = nodes, known
-    del levels[len(tails) :]
+        rest, kept = level.nodes, known
     return Folded(ids, levels, b"".join(reversed(tails)), new_nodes)
 
 

@@ -113,7 +113,7 @@ class SqlCheckpointSaver(BaseCheckpointSaver[str]):
         parts = {channel: inner for channel in moved if (inner := list_within(values[channel])) is not None}
         # All is serialised before the first await: the run may go on meanwhile and change what it holds.
         rows = {channel: encoder.encode(values[channel]) for channel in moved if channel not in parts}
-        earlier = {channel: self._lists.take(*where, channel) for channel in parts}
+        earlier = {channel: self._lists.get(*where, channel) for channel in parts}
         lists = {
             channel: encoder.encode_list(moved[channel], inner, earlier[channel])
             for channel, inner in parts.items()

@@ -90,9 +90,8 @@ class ListMemory:
     def __init__(self) -> None:
         self._lists: OrderedDict[tuple[str, str, str], Remembered] = OrderedDict()
 
-    def take(self, thread_id: str, namespace: str, channel: str) -> Remembered | None:
-        """Who takes it may let the next version grow out of its lists; it is forgotten until that is kept."""
-        return self._lists.pop((thread_id, namespace, channel), None)
+    def get(self, thread_id: str, namespace: str, channel: str) -> Remembered | None:
+        return self._lists.get((thread_id, namespace, channel))
 
     def keep(self, thread_id: str, namespace: str, lists: Mapping[str, Remembered]) -> None:
         """Remember lists whose rows were committed."""
@@ -123,29 +122,22 @@ class Encoder:
         return Stored(kind, data) if len(data) <= INLINE_BYTES else Stored(ITEM, self._item(kind, data))
 
     def encode_list(self, version: str, value: list[Any], earlier: Remembered | None = None) -> Remembered:
-        """A version of a list; what `earlier` has in the same place is taken as stored.
-
-        This version grows out of `earlier`, whose lists are used up: to copy them takes longer than to
-        compare them, as each of some ten thousand values gets one more holder.
-        """
-        known = earlier or Remembered("", [], [], fold([]))
-        objects, faces, ids = known.objects, known.faces, known.folded.ids
-        same = _unchanged(value, known)
-        if same < len(objects):
-            faces[:] = _faces(value[:same])
-        faces += _faces(value[same:])
-        objects[same:] = value[same:]
-        kept = max(0, same - REHASHED)
-        new: list[bytes] = []
-        for position, each in enumerate(value[kept:], kept):
-            stored = ids[position] if position < len(ids) else None
-            name = self._item(*self._serde.dumps_typed(each), stored)
-            if name == stored and not new:
+        """A version of a list; what `earlier` has in the same place is taken as stored."""
+        objects = list(value)
+        before = len(earlier.objects) if earlier else 0
+        faces = _faces(objects[:before])
+        same = _unchanged(objects, faces, earlier) if earlier else 0
+        faces += _faces(objects[before:])
+        old = earlier.folded.ids if earlier else []
+        ids = old[: max(0, same - REHASHED)]
+        kept = len(ids)
+        for position, each in enumerate(objects[kept:], kept):
+            kind, data = self._serde.dumps_typed(each)
+            known = old[position] if position < len(old) else None
+            ids.append(self._item(kind, data, known))
+            if kept == position and ids[position] == known:
                 kept += 1
-            else:
-                new.append(name)
-        ids[kept:] = new
-        folded = fold(ids, known.folded, kept)
+        folded = fold(ids, earlier.folded if earlier else None, kept)
         self.items |= {node: Stored(NODE, children) for node, children in folded.new_nodes.items()}
         return Remembered(version, objects, faces, folded)
 
@@ -173,8 +165,8 @@ def list_kind(value: Any) -> str:
 def _faces(elements: list[Any]) -> list[Any]:
     """What elements show of themselves, in a row: to change one in place replaces at least one of these.
 
-    Of messages all at once, from the collector, which knows what each dict holds: at every step it is asked
-    of a thousand.
+    Of messages all at once: at every step it is asked of a thousand. What a dict refers to are in CPython all
+    its values in their order, and if not all its keys are plain strings, these too.
     """
     if all(issubclass(kind, BaseMessage) for kind in {*map(type, elements)}):
         return get_referents(*map(attrgetter("__dict__"), elements))
@@ -182,19 +174,26 @@ def _faces(elements: list[Any]) -> list[Any]:
 
 
 def _face(element: Any) -> list[Any]:
-    if isinstance(element, dict):
-        return [*element.keys(), *element.values()]
-    return [*element] if isinstance(element, list) else [*getattr(element, "__dict__", {}).values()]
+    """With the length, where that can change: what one loses must not look like the beginning of the next."""
+    if isinstance(element, BaseMessage):
+        return [*element.__dict__.values()]
+    if isinstance(element, list):
+        return [len(element), *element]
+    held = element if isinstance(element, dict) else getattr(element, "__dict__", {})
+    return [len(held), *held.keys(), *held.values()]
 
 
-def _unchanged(value: list[Any], earlier: Remembered) -> int:
-    """How many leading elements are the same objects as before, and look the same."""
-    before = len(earlier.objects)
+def _unchanged(objects: list[Any], faces: list[Any], earlier: Remembered) -> int:
+    """How many leading elements are the same objects as before, and look the same.
+
+    `faces` are those of as many as there were. No list of them is copied: to count one more holder of each of
+    ten thousand values takes longer than to compare them.
+    """
     count = at = 0
     try:
-        if all(map(is_, value, earlier.objects)) and _faces(value[:before]) == earlier.faces:
-            return min(len(value), before)
-        for one, other in zip(value, earlier.objects, strict=False):
+        if all(map(is_, objects, earlier.objects)) and faces == earlier.faces:
+            return min(len(objects), len(earlier.objects))
+        for one, other in zip(objects, earlier.objects, strict=False):
             face = _face(one)
             if one is not other or earlier.faces[at : at + len(face)] != face:
                 break

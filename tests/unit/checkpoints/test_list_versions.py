@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import OrderedDict
 from collections.abc import Callable
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from checkpoints.values import Encoder
+from checkpoints.values import Encoder, _face, _faces
 
 LENGTH = 40
 FAR_FROM_THE_END = 3
+SERDE = JsonPlusSerializer(allowed_msgpack_modules=None)
 
 
 @dataclass
@@ -69,24 +72,83 @@ MAKERS: dict[str, Callable[[int], Any]] = {
 )
 def test_an_element_changed_in_place_is_stored_again(made: str, change: Callable[[Any], None]) -> None:
     elements = [MAKERS[made](at) for at in range(LENGTH)]
-    serde = JsonPlusSerializer()
-    first = Encoder(serde).encode_list("1", elements)
-    before = [*first.folded.ids]
+    first = Encoder(SERDE).encode_list("1", elements)
     elements.append(MAKERS[made](LENGTH))
-    second = Encoder(serde).encode_list("2", elements, first)
-    assert second.folded.ids[:LENGTH] == before
-    before = [*second.folded.ids]
+    second = Encoder(SERDE).encode_list("2", elements, first)
+    assert second.folded.ids[:LENGTH] == first.folded.ids
     change(elements[FAR_FROM_THE_END])
-    third = Encoder(serde).encode_list("3", elements, second)
-    pairs = zip(third.folded.ids, before, strict=True)
+    third = Encoder(SERDE).encode_list("3", elements, second)
+    pairs = zip(third.folded.ids, second.folded.ids, strict=True)
     assert [at for at, (new, old) in enumerate(pairs) if new != old] == [FAR_FROM_THE_END]
-    assert third.folded.ids == Encoder(serde).encode_list("3", elements).folded.ids
+    assert third.folded.ids == Encoder(SERDE).encode_list("3", elements).folded.ids
+
+
+def clear_all(elements: list[Any]) -> None:
+    for each in elements:
+        each.clear()
+
+
+def move_between_neighbours(elements: list[Any]) -> None:
+    elements[FAR_FROM_THE_END].insert(0, elements[FAR_FROM_THE_END - 1].pop())
+
+
+@pytest.mark.parametrize(
+    ("made", "change"),
+    [
+        ("dict", clear_all),
+        ("list", clear_all),
+        ("list", move_between_neighbours),
+    ],
+)
+def test_what_moves_between_elements_or_leaves_them_is_seen(
+    made: str, change: Callable[[list[Any]], None]
+) -> None:
+    elements = [MAKERS[made](at) for at in range(LENGTH)]
+    first = Encoder(SERDE).encode_list("1", elements)
+    change(elements)
+    second = Encoder(SERDE).encode_list("2", elements, first)
+    assert second.folded.root == Encoder(SERDE).encode_list("2", elements).folded.root
+
+
+@pytest.mark.parametrize(("made", "change"), [("dict", drop), ("list", drop), ("message", say)])
+def test_what_was_changed_back_is_stored_again(made: str, change: Callable[[Any], None]) -> None:
+    """The last element at first, so that nothing behind it shows that it was another one meanwhile."""
+    elements = [MAKERS[made](at) for at in range(FAR_FROM_THE_END)]
+    last = elements[-1]
+    before = copy(last)
+    version = Encoder(SERDE).encode_list("1", elements)
+    change(last)
+    version = Encoder(SERDE).encode_list("2", elements, version)
+    elements += [MAKERS[made](at) for at in range(FAR_FROM_THE_END, LENGTH)]
+    version = Encoder(SERDE).encode_list("3", elements, version)
+    if isinstance(last, dict):
+        last.update(before)
+    elif isinstance(last, list):
+        last += before
+    else:
+        last.content = before.content
+    version = Encoder(SERDE).encode_list("4", elements, version)
+    assert version.folded.root == Encoder(SERDE).encode_list("4", elements).folded.root
+
+
+def test_many_messages_show_what_each_of_them_shows() -> None:
+    made: list[BaseMessage] = [
+        HumanMessage("built", id="1"),
+        AIMessage("calls", tool_calls=[{"name": "t", "args": {"a": 1}, "id": "c"}]),
+        ToolMessage("answers", tool_call_id="c"),
+        HumanMessage.model_construct(content="constructed"),
+        AIMessageChunk(content="piece", id="2"),
+    ]
+    messages = [*made, *map(deepcopy, made), *pickle.loads(pickle.dumps(made)), made[0].model_copy()]
+    messages.append(SERDE.loads_typed(SERDE.dumps_typed(made[1])))
+    messages[0].content = "changed"
+    alone = [shown for each in messages for shown in _face(each)]
+    assert [*map(id, _faces(messages))] == [*map(id, alone)]
 
 
 @pytest.mark.parametrize("made", MAKERS)
 def test_a_version_is_what_it_would_be_without_an_earlier_one(made: str) -> None:
     elements = [MAKERS[made](at) for at in range(LENGTH)]
-    serde = JsonPlusSerializer()
     edited = [*elements[:10], MAKERS[made](LENGTH), *elements[11:]]
     for following in (
         [*elements, MAKERS[made](LENGTH)],
@@ -97,10 +159,9 @@ def test_a_version_is_what_it_would_be_without_an_earlier_one(made: str) -> None
         edited,
         [],
     ):
-        first = Encoder(serde).encode_list("1", elements)
-        grown = Encoder(serde).encode_list("2", following, first)
-        alone = Encoder(serde).encode_list("2", following)
+        first = Encoder(SERDE).encode_list("1", elements)
+        grown = Encoder(SERDE).encode_list("2", following, first)
+        alone = Encoder(SERDE).encode_list("2", following)
         assert grown.folded.root == alone.folded.root
-        # And the one after it is not misled by what the second took over from the first.
-        again = Encoder(serde).encode_list("3", elements)
-        assert Encoder(serde).encode_list("3", elements, grown).folded.root == again.folded.root
+        again = Encoder(SERDE).encode_list("3", elements)
+        assert Encoder(SERDE).encode_list("3", elements, grown).folded.root == again.folded.root
