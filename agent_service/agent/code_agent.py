@@ -34,6 +34,7 @@ from checkpoints.journal import Change
 from checkpoints.runs import Answer, NewRun, NewThread
 from checkpoints.stores import Stores
 from checkpoints.threads import ThreadRecord
+from tools.errors import ToolError
 from tools.project import ProjectRefused
 from tools.workspace import Workspace
 
@@ -109,7 +110,7 @@ class CodeAgent:
     async def resume(
         self, caller: Caller, request: ResumeRequest, raw: bytes, key: IdempotencyKey | None = None
     ) -> ActiveRun | Finished:
-        """Take an answer and go on. Raises UnclearAnswer and what `RunStore.answer` raises."""
+        """Take an answer and go on. Raises InvalidRequest, UnclearAnswer, what `RunStore.answer` raises."""
         await self._check_answer(caller, request)
         ids = {"thread_id": request.thread_id, "run_id": _new_id()}
         latest = await self._stores.runs.latest(request.thread_id)
@@ -236,15 +237,33 @@ class CodeAgent:
         return NewThread(title, project, identity)
 
     async def _check_answer(self, caller: Caller, request: ResumeRequest) -> None:
-        """An approval wants a clear yes or no. Raises UnclearAnswer, ThreadNotFound."""
-        await self._stores.threads.get(caller.name, request.thread_id)
+        """See that the answer can be used now: once taken, it is not asked for again.
+
+        An approval wants a clear yes or no. Raises InvalidRequest, UnclearAnswer, ThreadNotFound.
+        """
+        thread = await self._stores.threads.get(caller.name, request.thread_id)
         questions = await self._stores.questions.all(request.thread_id, status="open")
         asked = next((q for q in questions if q.tool_call_id == request.tool_call_id), None)
-        if asked is not None and asked.kind == "approval":
+        if asked is None:
+            return
+        if asked.kind == "approval":
             try:
                 read_answer(request.human_response)
             except AnswerUnclear as unclear:
                 raise UnclearAnswer("human_response", str(unclear)) from None
+        if thread.project_directory and not await asyncio.to_thread(_is_there, thread.project_directory):
+            raise InvalidRequest(
+                "thread_id",
+                f"The project folder {thread.project_directory} is gone or unreadable; put it back, then "
+                "answer again. The question stays open.",
+            )
+
+
+def _is_there(project_directory: str) -> bool:
+    try:
+        return bool(Workspace(Path(project_directory)).identity)
+    except (ToolError, OSError):
+        return False
 
 
 def _new_id() -> str:

@@ -36,6 +36,7 @@ from routing.usage import BudgetExceeded, Prices
 _T = TypeVar("_T")
 
 CANCELLED_QUESTION = "Error: the question was cancelled by the user."
+ANSWERED = "The human had been asked about it, and had answered: "
 EXPIRED_QUESTION = "Error: nobody answered in time. Nothing was agreed to; ask again if it still matters."
 _STREAM_ATTEMPTS = 3
 """How often an answer that broke off is asked for again: nothing of it was used yet."""
@@ -44,7 +45,8 @@ _STREAM_ATTEMPTS = 3
 async def prepare(state: AgentState, runtime: Runtime[AgentContext]) -> dict[str, Any]:
     """Take the instruction in, after answering every call that an earlier turn left open."""
     turn, ctx = state["turn"], runtime.context
-    fates = dict.fromkeys(turn["cancelled"], CANCELLED_QUESTION)
+    fates = {call_id: f"{NOT_EXECUTED} {ANSWERED}{answer}" for call_id, answer in ctx.answers.items()}
+    fates |= dict.fromkeys(turn["cancelled"], CANCELLED_QUESTION)
     fates |= dict.fromkeys(turn["expired"], EXPIRED_QUESTION)
     repairs = [
         ToolMessage(content=fates.get(call_id, NOT_EXECUTED), tool_call_id=call_id, status="error")

@@ -101,6 +101,7 @@ class Runner:
             wrote=self._parts.wrote,
             used_ids=frozenset(q.tool_call_id for q in questions)
             | await self._stores.journal.call_ids(run.thread_id),
+            answers={q.tool_call_id: q.answer for q in questions if q.answer is not None},
             stop=stop,
         )
         turn = _turn(run, request, questions, snapshot)

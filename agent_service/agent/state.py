@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -108,5 +108,7 @@ class AgentContext:
     used_ids: frozenset[str] = frozenset()
     """Tool call ids that questions and effects of earlier runs go by, also on branches that a rewind left: a
     model that counts its calls would name them again."""
+    answers: Mapping[str, str] = field(default_factory=dict)
+    """What the human answered, by tool call: told of one that was not carried out, too."""
     stop: StopSignal = field(default_factory=StopSignal)
     seen: SeenFiles = field(default_factory=SeenFiles)

@@ -257,6 +257,34 @@ def test_a_replaced_project_folder_opens_a_question(tmp_path: Path, project: Pat
         assert "Orion" in [m["content"] for m in upstream.bodies[1]["messages"] if m["role"] == "tool"]
 
 
+def test_an_answer_while_the_project_folder_is_away_is_not_used_up(tmp_path: Path, project: Path) -> None:
+    with ScriptedUpstream([calls(ASK), "ok"]) as upstream, RunningService(tmp_path, upstream) as service:
+        service.invoke(project_directory=str(project), thread_id="thread-01")
+        project.rename(tmp_path / "away")
+        refused = service.resume("thread-01", "ask_1", "Orion")
+        assert (refused.status_code, refused.json()["error"]["param"]) == (422, "thread_id")
+        assert "put it back, then answer again" in refused.json()["error"]["message"]
+        assert service.thread("thread-01")["status"] == "requires_human_input"
+        (tmp_path / "away").rename(project)
+        assert service.resume("thread-01", "ask_1", "Orion").json()["agent_status"] == "completed"
+        assert "Orion" in [m["content"] for m in upstream.bodies[1]["messages"] if m["role"] == "tool"]
+
+
+def test_an_answer_to_what_was_not_carried_out_reaches_the_model(tmp_path: Path, project: Path) -> None:
+    with ScriptedUpstream([calls(ASK), "ok"]) as upstream, RunningService(tmp_path, upstream) as service:
+        service.invoke(project_directory=str(project), thread_id="thread-01")
+        project.rename(tmp_path / "away")
+        project.mkdir()
+        replaced = service.resume("thread-01", "ask_1", "Orion").json()["human_input_request"]
+        refused = service.resume("thread-01", replaced["tool_call_id"], "no").json()
+        assert (refused["agent_status"], refused["error_code"]) == ("error", "misconfigured")
+        project.rmdir()
+        (tmp_path / "away").rename(project)
+        assert service.invoke("go on", thread_id="thread-01").json()["agent_status"] == "completed"
+        [told] = [m["content"] for m in upstream.bodies[1]["messages"] if m["role"] == "tool"]
+        assert told.startswith("Error: not executed") and told.endswith("and had answered: Orion")
+
+
 def test_idempotency_key_gives_the_same_response_byte_for_byte(tmp_path: Path) -> None:
     release = threading.Event()
     script: list[ScriptItem] = [wait(release, says("ok"))]
