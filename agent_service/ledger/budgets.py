@@ -169,7 +169,8 @@ class BudgetKeeper:
         way_out = "Wait for midnight UTC" if budget.renewed else "Go on in a new thread"
         return BudgetExceeded(
             f"The budget of {_money(budget.limit.usd)} {budget.whose} (budgets.{budget.setting}) does not "
-            f"allow this: {_money(short.spent)} are spent{under_way}, and it may cost {_money(usd)}. "
+            f"allow this call: {_money(short.spent)} are spent without it{under_way}, and it may cost "
+            f"{_money(usd)} in all. "
             f"{way_out}, name a smaller max_tokens, take a free model, or raise the budget.",
             retry_after=self._until_midnight if budget.renewed else None,
         )
