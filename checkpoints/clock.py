@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from langgraph.checkpoint.base import id as ids
+
+_FIRST_DAY = datetime(1582, 10, 15, tzinfo=UTC)
+"""From which ids count in steps of 100 ns: https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-6"""
+
+
+def made_at(checkpoint_id: str) -> datetime:
+    """When the checkpoint was made, as far as its id tells; that first day if it does not."""
+    try:
+        made = ids.UUID(checkpoint_id)
+    except ValueError:
+        return _FIRST_DAY
+    return _FIRST_DAY + timedelta(microseconds=made.time // 10 if made.version == 6 else 0)
 
 
 def keep_ahead_of(checkpoint_id: str) -> None:

@@ -14,15 +14,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from checkpoints.driver import Rows, fetch, fetch_each
 from checkpoints.errors import StateDamaged
 from checkpoints.graph_tables import Where
-from checkpoints.sequences import ADDRESS_BYTES, LONGEST_CHUNK, split, unfold
+from checkpoints.sequences import ADDRESS_BYTES, LONGEST_CHUNK, address, split, unfold
 from checkpoints.values import (
     ITEM,
     LIST,
     PLAIN,
     SNAPSHOT,
+    Changed,
     Stored,
     check_address,
     delta_snapshot,
+    inflate,
     reading,
     start_of_run,
     unpack,
@@ -106,6 +108,7 @@ class GraphReader:
         self._where = where._asdict()
         self._dialect = connection.dialect.name
         self._items: dict[bytes, tuple[str, bytes]] = {}  # nodes are among them
+        self._checked: set[bytes] = set()
 
     async def values(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Stored]:
         """The rows of these (channel, version); a channel that was empty at a version has none."""
@@ -153,8 +156,33 @@ class GraphReader:
                     found.append((length, unpack(self._serde, self._items[last[0]])))
             else:  # short enough to be one value
                 value = await self._value(each)
-                found.append((len(value), value[-1] if value else None))
+                with reading(self._where["thread_id"]):
+                    found.append((len(value), value[-1] if value else None))
         return found
+
+    async def check(self, stored: Iterable[Stored]) -> None:
+        """See that these rows and all that they rest on are as they were stored. Raises StateDamaged.
+
+        Values are made only of the short rows that have neither a checksum nor an address.
+        """
+        names: dict[bytes, None] = {}
+        for each in stored:
+            if each.kind in (LIST, SNAPSHOT):
+                names |= dict.fromkeys(await self._parts(each))
+            elif each.kind == ITEM:
+                names[each.data] = None
+            else:
+                await self._value(each)
+        unknown = [name for name in names if name not in self._checked]
+        for some in _portions(unknown, RUN[self._dialect]):
+            rows = await fetch(self._connection, _ITEMS[self._dialect], self._where | _joined(some))
+            with reading(self._where["thread_id"]):
+                for name, kind, data in rows:
+                    if address(*inflate((kind, data))) != name:
+                        raise Changed
+            if len(rows) < len(some):
+                raise StateDamaged(self._where["thread_id"])
+            self._checked.update(some)
 
     async def _value(self, stored: Stored) -> Any:
         if stored.kind not in (LIST, SNAPSHOT):

@@ -15,8 +15,10 @@ from sqlalchemy import bindparam, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.errors import CheckpointNotFound
+from checkpoints.graph_reader import GraphReader
 from checkpoints.graph_tables import GRAPH_TABLES, ROOT, Where, channel_values, checkpoints, items, writes
 from checkpoints.lineage import trace, versions_in
+from checkpoints.saved import Saved, check
 from checkpoints.sequences import NODE, reachable
 from checkpoints.threads import find_thread
 from checkpoints.values import ITEM, LIST, SNAPSHOT, Stored, reading
@@ -69,16 +71,22 @@ async def delete_runs(connection: AsyncConnection, serde: SerializerProtocol, ru
 
 async def keep_last(
     connection: AsyncConnection, serde: SerializerProtocol, thread_id: str, count: int
-) -> None:
-    """Keep the newest checkpoints of the root namespace, what they called, and what all these rest on."""
+) -> int:
+    """Keep the newest checkpoints of the root namespace, what they called, and what all these rest on.
+
+    How many went. Raises StateDamaged, and deletes none, if one that would be kept is damaged: an older one
+    may be all that is sound.
+    """
     await find_thread(connection, thread_id, lock=True)
-    await _delete(connection, serde, thread_id, await surplus(connection, serde, thread_id, count))
+    gone = await surplus(connection, serde, thread_id, count)
+    await _delete(connection, serde, thread_id, gone)
+    return len(gone)
 
 
 async def surplus(
     connection: AsyncConnection, serde: SerializerProtocol, thread_id: str, count: int
 ) -> Collection[Key]:
-    """The checkpoints that `keep_last` would delete."""
+    """The checkpoints that `keep_last` would delete. Raises StateDamaged where that does."""
     query = select(checkpoints.c.namespace, checkpoints.c.checkpoint_id, checkpoints.c.metadata).where(
         checkpoints.c.thread_id == thread_id
     )
@@ -90,7 +98,25 @@ async def surplus(
         if channels := found[namespace, name].get(_DELTA_CHANNELS):
             lineage = await trace(connection, serde, Where(thread_id, namespace), name, channels)
             kept |= {(namespace, ancestor) for ancestor in lineage.path}
-    return found.keys() - kept
+    gone = found.keys() - kept
+    if gone:
+        await _check(connection, serde, thread_id, kept)
+    return gone
+
+
+async def _check(
+    connection: AsyncConnection, serde: SerializerProtocol, thread_id: str, keys: Collection[Key]
+) -> None:
+    """See that these checkpoints can be read. Raises StateDamaged."""
+    query = select(*(checkpoints.c[name] for name in Saved._fields)).where(
+        checkpoints.c.thread_id == thread_id
+    )
+    namespaces: dict[str, list[Saved]] = {}
+    for row in await connection.execute(query):
+        if (row.namespace, row.checkpoint_id) in keys:
+            namespaces.setdefault(row.namespace, []).append(Saved(*row))
+    for namespace, rows in namespaces.items():
+        await check(GraphReader(connection, serde, Where(thread_id, namespace)), serde, rows)
 
 
 def _choose(found: Mapping[Key, dict[str, Any]], count: int) -> set[Key]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -69,13 +70,9 @@ async def assemble(reader: GraphReader, serde: SerializerProtocol, row: Saved) -
     """The checkpoint with its values and its pending writes. Raises StateDamaged."""
     with reading(row.thread_id):
         body = unpack(serde, Stored(row.kind, row.body))
-        held = body.pop(STORED, ())  # checkpoints of earlier versions do not tell
-        versions = {channel: str(version) for channel, version in body["channel_versions"].items()}
         metadata = json.loads(row.metadata)
-    stored = await reader.values(versions.items())
-    for channel in held:
-        if (channel, versions.get(channel)) not in stored:
-            raise StateDamaged(row.thread_id, f"the value of its channel {channel!r} is missing")
+    stored = await _values(reader, row.thread_id, body)
+    body.pop(STORED, None)
     pending = (await reader.writes([row.checkpoint_id]))[row.checkpoint_id]
     loaded = iter(await reader.load([*stored.values(), *(write.stored for write in pending)]))
     return CheckpointTuple(
@@ -87,6 +84,33 @@ async def assemble(reader: GraphReader, serde: SerializerProtocol, row: Saved) -
         parent_config=config_of(row.thread_id, row.namespace, row.parent_id) if row.parent_id else None,
         pending_writes=[(write.task_id, write.channel, next(loaded)) for write in pending],
     )
+
+
+async def check(reader: GraphReader, serde: SerializerProtocol, rows: Sequence[Saved]) -> None:
+    """See that `assemble` would find all of these checkpoints of one namespace. Raises StateDamaged.
+
+    What several of them share is looked at once.
+    """
+    stored: dict[tuple[str, str], Stored] = {}
+    for row in rows:
+        with reading(row.thread_id):
+            body = unpack(serde, Stored(row.kind, row.body))
+            json.loads(row.metadata)
+        stored |= await _values(reader, row.thread_id, body)
+    pending = await reader.writes([row.checkpoint_id for row in rows])
+    await reader.check([*stored.values(), *(write.stored for found in pending.values() for write in found)])
+
+
+async def _values(reader: GraphReader, thread_id: str, body: dict[str, Any]) -> dict[tuple[str, str], Stored]:
+    """The rows of a checkpoint's values. Raises StateDamaged."""
+    with reading(thread_id):
+        held = body.get(STORED, ())  # checkpoints of earlier versions do not tell
+        versions = {channel: str(version) for channel, version in body["channel_versions"].items()}
+    stored = await reader.values(versions.items())
+    for channel in held:
+        if (channel, versions.get(channel)) not in stored:
+            raise StateDamaged(thread_id, f"the value of its channel {channel!r} is missing")
+    return stored
 
 
 async def listing(

@@ -300,6 +300,8 @@ class HistoryCheckpoint(Documented):
     """Whether the thread waits here for an answer."""
     rewound: bool = False
     """Whether the thread was taken back here: it is a copy of the checkpoint `parent_id` then."""
+    damaged: bool = False
+    """Whether it cannot be read, so that no run can go on from it; the other fields may tell nothing then."""
 
 
 class MessageCall(Documented):

@@ -134,6 +134,7 @@ class Runner:
                 summary=in_a_few_words(each.last) if each.length else "",
                 waiting=waiting and before is None and number == 0,
                 rewound=each.copied,
+                damaged=each.damaged,
             )
             for number, each in enumerate(page)
         ]

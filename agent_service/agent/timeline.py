@@ -59,8 +59,6 @@ class Timeline:
         thread = await self._stores.threads.get(principal, thread_id)
         waiting = thread.status == "requires_human_input"
         runner = await self._supervisor.runner()
-        if before is not None:
-            await runner.history.moment(thread_id, before)
         found = await runner.checkpoints(thread_id, limit=limit + 1, before=before, waiting=waiting)
         return HistoryPage(found[:limit], len(found) > limit)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 from agent_service.cli.client import PAGE, ServiceClient
@@ -42,6 +43,15 @@ def find_moment(client: ServiceClient, thread_id: str, wanted: str) -> str:
     return full_id(wanted, names, several)
 
 
+def is_present(client: ServiceClient, thread_id: str, checkpoint_id: str) -> bool:
+    """Whether that checkpoint belongs to the moment at which the thread is now."""
+    present = next(moments(client, thread_id), None)
+    if present is None:
+        return False
+    newer = takewhile(lambda each: each != present, _checkpoints(client, thread_id))
+    return any(each["checkpoint_id"] == checkpoint_id for each in (present, *newer))
+
+
 def _back(client: ServiceClient, thread_id: str, number: int) -> str:
     last = -1
     for last, moment in enumerate(moments(client, thread_id)):
@@ -64,5 +74,5 @@ def _checkpoints(client: ServiceClient, thread_id: str) -> Iterator[Moment]:
             return
 
 
-def _said(moment: Moment) -> tuple[int, str]:
-    return moment["messages"], moment["summary"]
+def _said(moment: Moment) -> tuple[int, str, bool]:
+    return moment["messages"], moment["summary"], moment["damaged"]

@@ -14,7 +14,7 @@ from agent_service.cli.connection import connect
 from agent_service.cli.conversation import tell_answer_command, write_json
 from agent_service.cli.fault import COMPLETED, FAILED, WRONG_USAGE, Fault
 from agent_service.cli.ids import short_id
-from agent_service.cli.moments import find_moment, moments
+from agent_service.cli.moments import find_moment, is_present, moments
 from agent_service.cli.render import RunView
 from agent_service.cli.start import Start
 from agent_service.cli.table import age, print_table
@@ -49,7 +49,8 @@ _TITLES = ("back", "made", "messages", "what was last")
 
 
 def _row_for_people(number: int, moment: dict[str, Any], numbers: dict[str, int]) -> tuple[Text, ...]:
-    last = Text(printable(moment["summary"]) or "before the first instruction")
+    nothing = "cannot be read" if moment["damaged"] else "before the first instruction"
+    last = Text(printable(moment["summary"]) or nothing)
     last.stylize("yellow" if moment["waiting"] else "" if moment["summary"] else "dim")
     for remark in _remarks(number, moment, numbers):
         last = Text.assemble((f"{remark}  ", "bold cyan"), last)
@@ -69,6 +70,8 @@ def _remarks(number: int, moment: dict[str, Any], numbers: dict[str, int]) -> It
         yield "went back" if origin is None else f"went back to {origin}"
     if number == 0:
         yield "waits here" if moment["waiting"] else "now"
+    if moment["damaged"]:
+        yield "damaged"
 
 
 def fork_thread(start: Start, thread_id: str, checkpoint_id: str | None, *, as_json: bool) -> None:
@@ -98,6 +101,13 @@ def rewind_thread(
     with connect(start) as client:
         thread = client.thread(client.full_id(thread_id))
         checkpoint_id = find_moment(client, thread["thread_id"], checkpoint_id)
+        # Files to undo, an open question or a failed run leave something to go back from even so.
+        settled = thread["status"] == "idle" and not files
+        if settled and is_present(client, thread["thread_id"], checkpoint_id):
+            terminal.line("The thread is there already; nothing was changed.")
+            if as_json:
+                write_json({**thread, "restored": [], "kept": [], "notes": []})
+            return COMPLETED
         if files and not yes:
             terminal.line((thread["title"], "bold"), (f"  {thread['project_directory'] or ''}", "dim"))
             if not confirmed(terminal, "Undo what this thread changed in the project since then? [y/N] "):

@@ -85,6 +85,68 @@ def test_pruning_leaves_out_what_is_damaged_and_says_so(tmp_path: Path) -> None:
             assert "cannot be used" in skipped["reason"]
 
 
+NEWEST_MESSAGES = """UPDATE channel_values SET data = x'ff00ff' WHERE thread_id = :thread_id
+    AND channel = 'messages' AND version = (SELECT max(version) FROM channel_values
+    WHERE thread_id = :thread_id AND channel = 'messages')"""
+NEWEST_CHECKPOINT = """UPDATE checkpoints SET body = x'c1c1' WHERE thread_id = :thread_id
+    AND checkpoint_id = (SELECT max(checkpoint_id) FROM checkpoints WHERE thread_id = :thread_id)"""
+
+
+def checkpoints_of(service: RunningService, query: str = "") -> list[dict[str, Any]]:
+    answer = service.client.get(f"/v1/agents/threads/{DAMAGED}/history{query}").raise_for_status()
+    found: list[dict[str, Any]] = answer.json()["checkpoints"]
+    return found
+
+
+@pytest.mark.parametrize("damage", [NEWEST_MESSAGES, NEWEST_CHECKPOINT])
+def test_a_thread_damaged_at_its_end_shows_where_to_go_back_to(tmp_path: Path, damage: str) -> None:
+    with (
+        ScriptedUpstream(["one", "two", "three"]) as upstream,
+        RunningService(tmp_path, upstream) as service,
+    ):
+        for _ in range(2):
+            service.invoke(thread_id=DAMAGED)
+        intact = checkpoints_of(service)
+        with rows(service) as database:
+            database.execute(damage, {"thread_id": DAMAGED})
+        for dry_run in (True, False):
+            wanted = {"keep_checkpoints": 1, "dry_run": dry_run}
+            pruned = service.client.post("/v1/agents/threads/prune", json=wanted).raise_for_status().json()
+            assert (pruned["threads"], pruned["checkpoints_deleted"]) == ([], 0)
+            assert [each["thread_id"] for each in pruned["skipped"]] == [DAMAGED]
+        assert service.invoke(thread_id=DAMAGED).json()["error_code"] == "state_damaged"
+        shown = checkpoints_of(service)
+        assert [each["checkpoint_id"] for each in shown] == [each["checkpoint_id"] for each in intact]
+        damaged = [each["damaged"] for each in shown]
+        assert damaged[0] and damaged == sorted(damaged, reverse=True), "the newest ones"
+        sound = damaged.index(False)
+        assert shown[sound:] == intact[sound:]
+        assert checkpoints_of(service, "?limit=1") == shown[:1]
+        back = {"checkpoint_id": shown[sound]["checkpoint_id"], "files": False}
+        service.client.post(f"/v1/agents/threads/{DAMAGED}/rewind", json=back).raise_for_status()
+        assert service.invoke(thread_id=DAMAGED).json()["agent_status"] == "completed"
+
+
+def test_old_checkpoints_stay_when_a_run_fails_on_damage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ScriptedUpstream(["one", "two"]) as upstream:
+        with RunningService(tmp_path, upstream) as service:
+            for _ in range(2):
+                service.invoke(thread_id=DAMAGED)
+            intact = checkpoints_of(service)
+        with rows(service) as database:
+            database.execute(NEWEST_MESSAGES, {"thread_id": DAMAGED})
+        settings = {"keep_checkpoints": 1}
+        with caplog.at_level(logging.ERROR), RunningService(tmp_path, upstream, state=settings) as service:
+            assert service.invoke(thread_id=DAMAGED).json()["error_code"] == "state_damaged"
+            told = f"old checkpoints of thread {DAMAGED} could not be deleted"
+            wait_until(lambda: told in caplog.text)
+            assert [each["checkpoint_id"] for each in checkpoints_of(service)] == [
+                each["checkpoint_id"] for each in intact
+            ]
+
+
 NO_TEXT = "CAST(x'ff41' AS TEXT)"
 
 

@@ -9,12 +9,20 @@ import pytest
 
 from agent_service.cli.client import ServiceClient
 from agent_service.cli.fault import Fault
-from agent_service.cli.moments import find_moment, moments
+from agent_service.cli.moments import find_moment, is_present, moments
 
 
-def moment(number: int, messages: int, summary: str = "", *, rewound: bool = False) -> dict[str, Any]:
+def moment(
+    number: int, messages: int, summary: str = "", *, rewound: bool = False, damaged: bool = False
+) -> dict[str, Any]:
     name = f"1f1e5963-{number:04}-6000-8000-ed95233c1b31"
-    return {"checkpoint_id": name, "messages": messages, "summary": summary, "rewound": rewound}
+    return {
+        "checkpoint_id": name,
+        "messages": messages,
+        "summary": summary,
+        "rewound": rewound,
+        "damaged": damaged,
+    }
 
 
 HISTORY = [
@@ -46,12 +54,27 @@ def test_what_says_the_same_is_one_moment_but_for_a_rewind() -> None:
     assert found == [HISTORY[place]["checkpoint_id"] for place in (0, 2, 3, 5)]
 
 
+def test_what_is_damaged_is_a_moment_of_its_own() -> None:
+    damaged = [moment(9, 0, damaged=True), moment(8, 0, damaged=True)]
+    past = service([*damaged, moment(7, 0), moment(6, 0)])
+    assert [each["damaged"] for each in moments(past, "thread-01")] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("wanted", "place"),
     [("0", 0), ("2", 3), ("3", 5), ("1f1e5963-0007", 2), ("1f1e5963-0004-6000-8000-ed95233c1b31", 5)],
 )
 def test_a_moment_is_named_by_its_number_or_the_beginning_of_its_id(wanted: str, place: int) -> None:
     assert find_moment(service(HISTORY), "thread-01", wanted) == HISTORY[place]["checkpoint_id"]
+
+
+def test_the_present_is_every_checkpoint_of_the_first_moment() -> None:
+    def present(history: list[dict[str, Any]]) -> list[bool]:
+        return [is_present(service(history), "thread-01", each["checkpoint_id"]) for each in HISTORY]
+
+    assert present(HISTORY) == [True, *[False] * 5]
+    assert present(HISTORY[1:]) == [False, True, True, *[False] * 3]
+    assert not any(present([]))
 
 
 def test_a_name_that_is_none_is_for_the_service_to_refuse() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from langgraph.checkpoint.base import id as ids
 
-from checkpoints.clock import keep_ahead_of
+from checkpoints.clock import keep_ahead_of, made_at
 
 
 def behind(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -39,3 +40,10 @@ def test_other_ids_say_nothing(name: str) -> None:
     before = str(ids.uuid6())
     keep_ahead_of(name)
     assert str(ids.uuid6()) > before
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    keep_ahead_of(str(ids.uuid6()))
+    before = datetime.now(UTC)
+    assert abs(made_at(str(ids.uuid6())) - before) < timedelta(minutes=5), "others may have moved the clock"
+    assert made_at("no id at all").year == 1582

@@ -12,8 +12,9 @@ from langchain_core.messages import AIMessage
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from sqlalchemy import Table, func, select, update
 
-from checkpoints.errors import StateDamaged
+from checkpoints.errors import CheckpointNotFound, StateDamaged
 from checkpoints.graph_tables import channel_values, checkpoints, items, writes
+from checkpoints.history import History
 from checkpoints.values import PLAIN, inflate
 from tests.databases import Place
 from tests.unit.checkpoints.savers import LONG, Saver, at, id_of, with_saver
@@ -211,6 +212,113 @@ def test_a_damaged_thread_is_not_pruned_but_deleted(place: Place) -> None:
         await saver.keep_last("sound", 1)
         await saver.adelete_thread("t")
         assert set((await saver.rows("t")).values()) == {0}
+
+    with_saver(place, scenario)
+
+
+def any_item(kind: str) -> Any:
+    return (
+        select(func.min(items.c.id)).where(items.c.thread_id == "t", items.c.kind == kind).scalar_subquery()
+    )
+
+
+IN_A_KEPT_ONE = (
+    spoil(channel_values, "list", data=b"\xff\x00\xff"),
+    spoil(channel_values, data=b"\xc1").where(channel_values.c.data == b"\xa4text"),
+    channel_values.delete().where(channel_values.c.thread_id == "t", channel_values.c.kind == "item"),
+    items.delete().where(items.c.thread_id == "t", items.c.id == any_item("msgpack+sum")),
+    items.delete().where(items.c.thread_id == "t", items.c.id == any_item("node")),
+    spoil(items, data=b"\xc1").where(items.c.id == any_item("msgpack+sum")),
+    spoil(items, data=b"\0" * 16).where(items.c.id == any_item("node")),
+    spoil(items, "msgpack+zlib", data=b"not compressed"),
+    spoil(items, "msgpack+sum", kind="pickle+sum"),
+    spoil(writes, "msgpack", data=b"\xc1"),
+    spoil(writes, "list", data=b"\xff" * 7),
+)
+"""Damages of the latest checkpoint; the earlier ones hold nothing of these kinds."""
+
+
+def test_nothing_goes_while_a_checkpoint_that_stays_is_damaged(place: Place) -> None:
+    async def scenario(saver: Saver) -> None:
+        for change in IN_A_KEPT_ONE:
+            earlier = await saver.save(at(), {"messages": ["sound"], "short": "a", "long": "b"})
+            await saver.save(earlier, {"messages": ["sound", "too"], "short": "c", "long": "d"})
+            await fill(saver)
+            await saver.perform(change)
+            before = await saver.rows()
+            with pytest.raises(StateDamaged):
+                await saver.aget_tuple(at())
+            with pytest.raises(StateDamaged):
+                await saver.keep_last("t", 2)
+            assert await saver.rows() == before
+            assert await saver.value(earlier, "messages") == ["sound"]
+            await saver.save(earlier, {"messages": ["sound", "again"]})
+            await saver.keep_last("t", 1)
+            assert (await saver.rows("t"))["checkpoints"] == 1, "what stays is sound now"
+            assert await saver.value(at(), "messages") == ["sound", "again"]
+            await saver.adelete_thread("t")
+            await saver.adelete_thread("sound")
+
+    with_saver(place, scenario)
+
+
+def test_a_thread_of_which_nothing_would_go_is_not_looked_through(place: Place) -> None:
+    async def scenario(saver: Saver) -> None:
+        await fill(saver)
+        await saver.perform(spoil(checkpoints, body=b"\xc1"))
+        await saver.keep_last("t", 1)
+
+    with_saver(place, scenario)
+
+
+PAGES = (
+    (spoil(checkpoints, body=b"\xc1"), checkpoints.c.checkpoint_id),
+    (spoil(checkpoints, metadata="{"), checkpoints.c.checkpoint_id),
+    (spoil(channel_values, data=b"\xff\x00\xff"), channel_values.c.version),
+    (spoil(channel_values, kind="msgpack", data=b"\x05"), channel_values.c.version),
+    (channel_values.delete().where(channel_values.c.thread_id == "t"), channel_values.c.version),
+)
+"""Damages of one checkpoint, and by what it is chosen."""
+
+
+def test_a_history_tells_of_the_damaged_and_shows_the_others(place: Place) -> None:
+    async def scenario(saver: Saver) -> None:
+        history = History(saver.database, saver.serde)
+        for change, chosen in PAGES:
+            here, names = at(), list[str]()
+            for length in (20, 30, 40):
+                here = await saver.save(here, {"messages": MESSAGES[:length]}, {"messages": str(length)})
+                names.append(id_of(here))
+            latest = select(func.max(chosen)).where(chosen.table.c.thread_id == "t").scalar_subquery()
+            await saver.perform(change.where(chosen == latest))
+            found = await history.page("t", "messages", limit=10)
+            assert [each.checkpoint_id for each in found] == names[::-1]
+            assert [(each.length, each.last, each.damaged) for each in found] == [
+                (0, None, True),
+                (30, MESSAGES[29], False),
+                (20, MESSAGES[19], False),
+            ]
+            assert found[0].parent_id == names[1]
+            assert [each.damaged for each in await history.page("t", "messages", limit=1)] == [True]
+            assert await history.page("t", "messages", limit=10, before=names[-1]) == found[1:]
+            with pytest.raises(CheckpointNotFound):
+                await history.page("t", "messages", limit=10, before="none")
+            await saver.adelete_thread("t")
+
+    with_saver(place, scenario)
+
+
+def test_a_history_that_misses_an_end_looks_for_what_rests_on_it(place: Place) -> None:
+    async def scenario(saver: Saver) -> None:
+        here = at()
+        for length in (20, 30, 40):
+            here = await saver.save(here, {"messages": MESSAGES[:length]})
+        async with saver.database.read() as connection:
+            found = (await connection.execute(select(items.c.id, items.c.data))).all()
+        [lost] = [row.id for row in found if b"29 yyy" in row.data]
+        await saver.perform(items.delete().where(items.c.id == lost))
+        page = await History(saver.database, saver.serde).page("t", "messages", limit=10)
+        assert [(each.length, each.damaged) for each in page] == [(0, True), (0, True), (20, False)]
 
     with_saver(place, scenario)
 
