@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+from checkpoints.damage import is_damage
 from checkpoints.diagnosis import passes
 from checkpoints.errors import CheckpointError
 
@@ -33,7 +34,7 @@ async def repeat(chore: Callable[[], Awaitable[None]], seconds: float, *, after:
         try:
             await chore()
         except Exception as error:
-            if passes(error):
+            if passes(error) or is_damage(error):
                 logger.error("a chore of the service waits for the database: %s", error)
             else:
                 logger.exception("a chore of the service failed; it is tried again")

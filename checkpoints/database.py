@@ -33,6 +33,8 @@ class Database(ABC):
     """The place, for people; no password is in it."""
     refusal: Exception | None = None
     """Why a write was refused that may succeed later; None as soon as any did."""
+    damage: str | None = None
+    """What to do about damage that an operation met, in a sentence: other rows may be whole, but it stays."""
 
     @abstractmethod
     async def write(self, operation: Operation[T]) -> T:

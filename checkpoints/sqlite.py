@@ -23,7 +23,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from checkpoints import schema
+from checkpoints.damage import is_damage
 from checkpoints.database import Database, Operation, Readers, Synchronous, T
+from checkpoints.diagnosis import diagnose
 from checkpoints.errors import DatabaseUnusable
 from checkpoints.one_trip import OneTripConnection
 from checkpoints.rows import as_text
@@ -75,12 +77,19 @@ class SqliteDatabase(Database):
     @classmethod
     @asynccontextmanager
     async def opened(cls, path: Path, synchronous: Synchronous = "FULL") -> AsyncIterator[Self]:
-        """Open the file and make or check its schema. Raises DatabaseUnusable."""
+        """Open the file and make or check its schema.
+
+        Raises DatabaseUnusable, also in place of what ends the block when the file turns out to be damaged.
+        """
         database = cls(path, synchronous)
         writing = asyncio.create_task(database._write_for_ever())
         try:
             await database._prepare()
             yield database
+        except DBAPIError as error:
+            if not is_damage(error):
+                raise
+            raise database._unusable(error) from error
         finally:
             database._closed = True
             database._queue.put_nowait(None)  # what was asked for before is still written
@@ -101,8 +110,20 @@ class SqliteDatabase(Database):
     async def read(self) -> AsyncIterator[AsyncConnection]:
         self._check_file()
         with self._readers.another():
-            async with self._reader.connect() as connection:
-                yield connection
+            try:
+                async with self._reader.connect() as connection:
+                    yield connection
+            except DBAPIError as error:
+                self._note_damage(error)
+                raise
+
+    def refused(self, error: Exception) -> None:
+        super().refused(error)
+        self._note_damage(error)
+
+    def _note_damage(self, error: Exception) -> None:
+        if isinstance(error, DBAPIError) and is_damage(error):
+            self.damage = diagnose(error)
 
     async def time(self, connection: AsyncConnection) -> float:
         return time.time()
@@ -122,9 +143,12 @@ class SqliteDatabase(Database):
             await asyncio.to_thread(self._make_file)
             await self.write(lambda connection: schema.prepare(connection, str(self.path)))
         except (sqlite3.Error, DBAPIError) as error:
-            reason = getattr(error, "orig", error)
-            raise DatabaseUnusable(f"{self.path} cannot be used as the database: {reason}") from error
+            raise self._unusable(error) from error
         self._file = self._identity()
+
+    def _unusable(self, error: sqlite3.Error | DBAPIError) -> DatabaseUnusable:
+        reason = getattr(error, "orig", error)
+        return DatabaseUnusable(f"{self.path} cannot be used as the database: {reason}")
 
     def _make_file(self) -> None:
         """See that the file is there, and is one of SQLite's; without aiosqlite, whose thread outlives a

@@ -138,8 +138,8 @@ class CodeAgent:
         return ThreadView(record, response, last_response)
 
     async def trouble(self) -> str | None:
-        """What is wrong with the database, in a sentence; None when it can be read."""
-        return await trouble_with(self._stores.database)
+        """What is wrong with the database, in a sentence; None when it can be read and no damage was met."""
+        return self._stores.database.damage or await trouble_with(self._stores.database)
 
     async def standing(self, thread_id: str) -> Standing | None:
         """How far the thread's events go; None for one that is not there yet."""

@@ -23,7 +23,8 @@ from agent_service.agent.parts import AgentParts
 from agent_service.agent.retention import Retention
 from agent_service.agent.withdrawal import withdraw_questions
 from agent_service.chores import of_one_thread, repeat
-from checkpoints.diagnosis import passes
+from checkpoints.damage import is_damage
+from checkpoints.diagnosis import diagnose, passes
 from checkpoints.errors import CheckpointError, DatabaseUnusable, LeaseLost, StateDamaged
 from checkpoints.giving_up import give_up
 from checkpoints.journal import Change
@@ -80,10 +81,11 @@ class RunSupervisor:
         self._resources = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._runner: Runner | None = None
-        self._draining = False
+        self._draining = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._renewing = asyncio.create_task(repeat(self._renew, RENEW_SECONDS))
+        self._ending = asyncio.create_task(self._end_the_last_steps())
         self._chores = (
             asyncio.create_task(repeat(self._take_over, LOOK_SECONDS)),
             asyncio.create_task(
@@ -104,8 +106,10 @@ class RunSupervisor:
             await asyncio.wait(self._tasks, timeout=DRAIN_SECONDS)
         for task in self._tasks:
             task.cancel()
+        self._ending.cancel()
         self._renewing.cancel()  # not sooner: what is still under way is ours
-        await asyncio.gather(self._renewing, *self._chores, *self._tasks, return_exceptions=True)
+        ended = (self._ending, self._renewing, *self._chores, *self._tasks)
+        await asyncio.gather(*ended, return_exceptions=True)
         await self._resources.aclose()
 
     def start(self, run: Run) -> ActiveRun:
@@ -114,7 +118,7 @@ class RunSupervisor:
         active = ActiveRun(run)
         active.response.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._active[run.thread_id] = active
-        if self._draining:
+        if self._draining.is_set():
             active.stop.leave_off()
         active.task = asyncio.create_task(self._serve(active))
         self._tasks.add(active.task)
@@ -123,7 +127,7 @@ class RunSupervisor:
 
     def drain(self) -> None:
         """Let every run leave off after the step in flight; they are taken up again at the next start."""
-        self._draining = True
+        self._draining.set()
         for active in self._active.values():
             active.stop.leave_off()
 
@@ -150,6 +154,13 @@ class RunSupervisor:
                 self._runner = make_runner(self._parts, self._stores, saver)
             return self._runner
 
+    async def _end_the_last_steps(self) -> None:
+        """Stop what a shutdown has no time for, so that whoever waits for those runs hears of it."""
+        await self._draining.wait()
+        await asyncio.sleep(DRAIN_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+
     async def _serve(self, active: ActiveRun) -> None:
         try:
             await self._perform(active)
@@ -159,8 +170,10 @@ class RunSupervisor:
                 active.response.set_exception(lost)
         except _LetGo:
             logger.warning("run %s is left to whoever comes next", active.run.run_id)
-        except Exception:  # the lease runs out then, and whoever sees that takes the run up again
+        except Exception as error:  # the lease runs out then, and whoever sees that takes the run up again
             logger.exception("run %s of thread %s was let go", active.run.run_id, active.run.thread_id)
+            if is_damage(error) and not active.response.done():
+                active.response.set_exception(error)
         finally:
             if self._active.get(active.run.thread_id) is active:
                 del self._active[active.run.thread_id]
@@ -177,9 +190,8 @@ class RunSupervisor:
         except StateDamaged as damaged:  # more of the same is no help, and other threads go on
             logger.error("run %s ends: %s", run.run_id, damaged)
             ending = await self._failure(run, str(damaged), "state_damaged")
-        except Exception:  # whatever it was, the thread must come to rest
-            logger.exception("run %s of thread %s failed", run.run_id, run.thread_id)
-            ending = await self._failure(run, str(InternalFault()), InternalFault.code)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the thread must come to rest
+            ending = await self._broken(run, error)
         if ending is None:  # left off for a shutdown: another process may go on at once
             await release(self._stores.database, run.thread_id, run.fence)
         else:
@@ -229,6 +241,14 @@ class RunSupervisor:
                 raise LeaseLost(run.thread_id)
         raise _LetGo
 
+    async def _broken(self, run: Run, error: Exception) -> Ending:
+        """The end of a run that the error broke off."""
+        if isinstance(error, SQLAlchemyError) and is_damage(error):
+            logger.error("run %s of thread %s ends: %s", run.run_id, run.thread_id, error)
+            return await self._failure(run, diagnose(error), "state_damaged")
+        logger.error("run %s of thread %s failed", run.run_id, run.thread_id, exc_info=error)
+        return await self._failure(run, str(InternalFault()), InternalFault.code)
+
     async def _failure(self, run: Run, reason: str, code: str) -> Ending:
         """The end of a run that the service itself failed at."""
         changes: list[Change] = []
@@ -268,7 +288,7 @@ class RunSupervisor:
 
     async def _take_over(self) -> None:
         """Go on with runs whose process died, here or elsewhere, from their last checkpoint."""
-        if self._draining:
+        if self._draining.is_set():
             return
         for thread_id in await abandoned_threads(self._stores.database, self._active.keys()):
             with of_one_thread(thread_id, "taking up runs"):

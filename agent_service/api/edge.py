@@ -94,15 +94,19 @@ class _Edge:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008, "reason": "not offered"})
             return
-        send = _with_security_headers(send)
+        answer = _Answering(send)
         try:
             self._admit(scope)
             if scope["method"] in _WITH_BODY:
-                await self._serve_with_body(scope, receive, send)
+                await self._serve_with_body(scope, receive, answer)
             else:
-                await self._app(scope, receive, send)
+                await self._app(scope, receive, answer)
         except Refusal as refusal:
-            await _answer(refusal, send)
+            await _answer(refusal, answer)
+        except asyncio.CancelledError:  # by the server, whose patience at a shutdown is over
+            if not answer.begun:
+                words = "The service is shutting down; try again when it is back."
+                await _answer(Refusal(ErrorCode.SHUTTING_DOWN, words, retry_after=5), answer)
 
     def _admit(self, scope: Scope) -> None:
         """Let the request in and note its principal, or raise Refusal."""
@@ -199,13 +203,20 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def _with_security_headers(send: Send) -> Send:
-    def wrapped(message: Message) -> Awaitable[None]:  # every piece of a stream passes: no coroutine is made
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), *_SECURITY_HEADERS]}
-        return send(message)
+class _Answering:
+    """Through this a request is answered: it adds the security headers, and knows whether that has begun."""
 
-    return wrapped
+    __slots__ = ("_send", "begun")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    def __call__(self, message: Message) -> Awaitable[None]:  # every piece of a stream passes: no coroutine
+        if message["type"] == "http.response.start":
+            self.begun = True
+            message = {**message, "headers": [*message.get("headers", ()), *_SECURITY_HEADERS]}
+        return self._send(message)
 
 
 async def _answer(refusal: Refusal, send: Send) -> None:

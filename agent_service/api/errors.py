@@ -22,6 +22,7 @@ from agent_service.documented import Documented
 from agent_service.errors import InvalidRequest, UnclearAnswer
 from agent_service.keys import errors as accounts
 from checkpoints import errors as store
+from checkpoints.damage import is_damage
 from checkpoints.diagnosis import diagnose
 from routing import errors as routing
 from routing.usage import BudgetExceeded
@@ -153,7 +154,8 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(SQLAlchemyError)
     async def store_failed(_: Request, error: SQLAlchemyError) -> JSONResponse:
         logger.error("the database refused: %s", error)
-        return error_answer(ErrorCode.DATABASE_UNAVAILABLE, diagnose(error), headers={"Retry-After": "5"})
+        headers = {} if is_damage(error) else {"Retry-After": "5"}
+        return error_answer(ErrorCode.DATABASE_UNAVAILABLE, diagnose(error), headers=headers)
 
     @app.exception_handler(ClientDisconnect)
     async def left(_: Request, __: Exception) -> Response:

@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -175,6 +176,25 @@ def test_a_database_from_the_future_stops_every_start(desk: Desk, tmp_path: Path
         assert refused.returncode == 1
         assert "newer version" in refused.stdout + refused.stderr
         assert "Traceback" not in refused.stderr
+
+
+def test_a_damaged_database_stops_the_start_with_one_line(desk: Desk, tmp_path: Path) -> None:
+    desk.serve().terminate()
+    path = tmp_path / "data" / "agent-service" / "state.db"
+    wait_until(lambda: not path.with_name("state.db-wal").exists(), PATIENCE)
+    with closing(sqlite3.connect(path)) as database:
+        [size] = database.execute("PRAGMA page_size").fetchone()
+        [page] = database.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'provider_accounts'"
+        ).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xa5" * size)
+    refused = desk.call("serve")
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"agent-service: {path} cannot be used as the database: database disk image is malformed\n"
+    )
 
 
 def test_a_named_service_that_is_not_there_is_not_replaced(desk: Desk) -> None:

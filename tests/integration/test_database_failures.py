@@ -35,6 +35,19 @@ def state_file(service: RunningService) -> Path:
     return found
 
 
+DAMAGED = "The database is damaged; restore it from a backup."
+
+
+def overwrite(path: Path, table: str) -> None:
+    """Damage the first page of the table."""
+    with closing(sqlite3.connect(path)) as connection:
+        [size] = connection.execute("PRAGMA page_size").fetchone()
+        [page] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xa5" * size)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Another program writes to the file."""
@@ -229,3 +242,44 @@ def test_a_lost_content_is_told_and_does_not_hold_the_thread_for_ever(tmp_path: 
         assert (refused.status_code, refused.json()["error"]["code"]) == (500, "state_damaged")
         assert service.invoke("two", thread_id="thread-01").json()["agent_status"] == "completed"
         assert service.invoke("else").status_code == 200
+
+
+def test_damage_is_told_at_once_by_health_and_by_the_run_that_met_it(tmp_path: Path) -> None:
+    with ScriptedUpstream(["One.", "Two."]) as upstream:
+        with RunningService(tmp_path, upstream) as service:
+            service.invoke("one", thread_id="thread-01")
+            path = state_file(service)
+        overwrite(path, "checkpoints")
+        with RunningService(tmp_path, upstream) as service:
+            assert service.client.get("/health").json()["problems"] == [], "nothing met it yet"
+            ended = service.invoke("two").json()
+            assert (ended["agent_status"], ended["error_code"]) == ("error", "state_damaged")
+            assert ended["error_details"] == DAMAGED
+            health = service.client.get("/health").json()
+            assert (health["status"], health["problems"]) == ("degraded", [DAMAGED])
+
+
+@pytest.mark.parametrize("table", ["threads", "runs"])
+def test_who_asks_a_damaged_database_is_not_told_to_try_again(tmp_path: Path, table: str) -> None:
+    with ScriptedUpstream(["One."]) as upstream:
+        with RunningService(tmp_path, upstream) as service:
+            service.invoke("one", thread_id="thread-01")
+            path = state_file(service)
+        overwrite(path, table)
+        with RunningService(tmp_path, upstream) as service:
+            refused = service.invoke("two")
+            assert (refused.status_code, refused.json()["error"]["message"]) == (503, DAMAGED)
+            assert "Retry-After" not in refused.headers
+            assert service.client.get("/health").json()["problems"] == [DAMAGED]
+
+
+def test_a_run_whose_end_cannot_be_stored_for_damage_says_so(tmp_path: Path) -> None:
+    def damage(_: dict[str, Any]) -> str:
+        with closing(sqlite3.connect(state_file(service))) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        overwrite(state_file(service), "runs")
+        return "Too late."
+
+    with ScriptedUpstream([damage]) as upstream, RunningService(tmp_path, upstream) as service:
+        refused = service.invoke("one")
+        assert (refused.status_code, refused.json()["error"]["message"]) == (503, DAMAGED)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import id as ids
 
+from agent_service.agent import supervisor
 from tests.service import RunningService, sse, wait_until
 from tests.upstream import ScriptedUpstream, ScriptItem, calls, cut_after, hang, raw, says, status, wait
 
@@ -394,3 +395,20 @@ def test_a_process_whose_clock_is_behind_goes_on_where_the_thread_stands(
             assert service.invoke("two", thread_id="thread-01").json()["explanation"] == "Two."
             told = service.client.get("/v1/agents/threads/thread-01/messages").json()["messages"]
             assert [message["content"] for message in told] == ["one", "One.", "two", "Two."]
+
+
+def test_a_run_that_a_shutdown_has_no_time_for_is_told_to_who_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "DRAIN_SECONDS", 0.3)
+    with (
+        ScriptedUpstream([hang()]) as upstream,
+        RunningService(tmp_path, upstream) as service,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        running = pool.submit(service.invoke, "one")
+        wait_until(lambda: upstream.requests)
+        service.service.drain()
+        told = running.result(10)
+        assert (told.status_code, told.json()["error"]["code"]) == (503, "shutting_down")
+        assert int(told.headers["Retry-After"]) >= 1

@@ -376,6 +376,51 @@ def test_more_requests_than_agreed_are_sent_away_at_once_but_a_cancel_is_not() -
     asyncio.run(scenario())
 
 
+def test_a_request_that_a_shutdown_has_no_time_for_is_answered() -> None:
+    async def scenario() -> None:
+        echo = Echo()
+        echo.release = asyncio.Event()
+        app = protect(echo, EdgeConfig())
+        waiting = asyncio.create_task(ask(app, method="POST"))
+        await until(lambda: len(echo.bodies) == 1)
+        waiting.cancel("Task cancelled, timeout graceful shutdown exceeded")
+        answer = await waiting
+        assert (answer.status, answer.error["code"]) == (503, "shutting_down")
+        assert answer.headers["retry-after"] == "5"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_has_begun_is_cut_off_by_a_shutdown_without_a_second_beginning() -> None:
+    begun = asyncio.Event()
+    sent: list[Message] = []
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def scenario() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"localhost")]}
+        streaming = asyncio.ensure_future(serve(protect(endless, EdgeConfig()), scope))
+        await begun.wait()
+        streaming.cancel()
+        await streaming
+        assert [each["type"] for each in sent] == ["http.response.start"]
+
+    async def serve(app: Callable[[Scope, Receive, Send], Any], scope: Scope) -> None:
+        await app(scope, receive, send)
+
+    asyncio.run(scenario())
+
+
 # --- body size
 
 
