@@ -110,11 +110,12 @@ def confirmed(terminal: Terminal, question: str) -> bool:
 
 
 def chosen(text: str, request: dict[str, Any]) -> str:
-    """The option of that number, if the text is the number of one; else the text."""
+    """The option of that number, if the text is the number of one and not itself an option; else the text."""
     options: list[str] = request.get("options") or []
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= len(options):
-        return options[int(text) - 1]
-    return text
+    if text in options:
+        return text
+    numbered = {str(number): option for number, option in enumerate(options, 1)}
+    return numbered.get(text.strip(), text)
 
 
 def _hint(request: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from agent_service.cli.event_stream import (
     replayed,
     server_sent_events,
 )
-from agent_service.cli.fault import FAILED, WRONG_USAGE, Disconnected, Fault
+from agent_service.cli.fault import FAILED, WAITING, WRONG_USAGE, Disconnected, Fault
 from agent_service.cli.ids import full_id
 from agent_service.cli.wording import command_name
 
@@ -39,6 +39,8 @@ VERIFY_SECONDS = 60.0
 """A provider is asked about a key, perhaps one account after the other."""
 PRUNE_SECONDS = 600.0
 """Giving space back copies the whole database."""
+QUESTION_OPEN = "question_open"
+"""The code that says: the thread takes no instruction, because it waits for an answer."""
 _KEY = "Idempotency-Key"
 PAGE = 200
 """Threads asked for at once; the most that the service gives."""
@@ -56,10 +58,12 @@ Json = dict[str, Any]
 
 
 class Refused(Fault):
-    """The service answered with an error; the exit code says whether the request was to blame."""
+    """The service answered with an error; the exit code says whether the request was to blame, or whether
+    the thread waits for an answer."""
 
     def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
-        super().__init__(message, WRONG_USAGE if status in (404, 422) else FAILED)
+        waiting = code == QUESTION_OPEN
+        super().__init__(message, WAITING if waiting else WRONG_USAGE if status in (404, 422) else FAILED)
         self.status, self.code, self.param = status, code, param
 
     @property
@@ -203,6 +207,11 @@ class ServiceClient:
     def save_account(self, account: Json) -> Json:
         """The provider after an account was added, and what it said of the key."""
         return self._json("POST", "/api/providers", json=account, timeout=VERIFY_SECONDS)
+
+    def change_account(self, name: str, account: str, changes: Json) -> Json:
+        """The provider after a stored account was changed, and what it said of a new key."""
+        path = f"/api/providers/{_name(name)}/accounts/{_name(account)}"
+        return self._json("PATCH", path, json=changes, timeout=VERIFY_SECONDS)
 
     def delete_accounts(self, name: str, account: str | None) -> Json:
         """Delete one stored account of a provider, or all of them."""

@@ -192,11 +192,15 @@ class Conversation:
 
 def tell_answer_command(terminal: Terminal, thread_id: str, request: Response, options: str) -> None:
     """Show the command that answers the question; `options` as of `Start.options`."""
+    terminal.line(("  Answer it with: ", "dim"), answer_command(thread_id, request, options))
+
+
+def answer_command(thread_id: str, request: Response, options: str) -> str:
+    """The command that answers the question, but for the answer; `options` as of `Start.options`."""
     approval = request["kind"] == "approval"
     names = f"{shlex.quote(thread_id)} {shlex.quote(request['tool_call_id'])}"
     answer = "YES_OR_NO" if approval else '"ANSWER"'  # nobody shall consent by pasting
-    command = f"{command_name()} threads answer {names} {answer}{options}"
-    terminal.line(("  Answer it with: ", "dim"), command)
+    return f"{command_name()} threads answer {names} {answer}{options}"
 
 
 @contextmanager

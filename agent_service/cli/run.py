@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from agent_service.cli.client import Refused, ServiceClient
+from agent_service.cli.client import QUESTION_OPEN, Refused, ServiceClient
 from agent_service.cli.connection import connect
-from agent_service.cli.conversation import Audience, Conversation
+from agent_service.cli.conversation import Audience, Conversation, answer_command
 from agent_service.cli.fault import WRONG_USAGE, Fault
+from agent_service.cli.render import RunView
 from agent_service.cli.start import Start
+from agent_service.cli.terminal import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,12 @@ def run(start: Start, wish: Wish) -> int:
         thread_id = client.full_id(wish.thread) if wish.thread else str(uuid4())
         known = wish.thread is not None and wish.project is None and _exists(client, thread_id)
         body = _request(wish, thread_id, None if known else project)
-        return Conversation(client, thread_id, audience, start.beginning).run(client.invoke(body))
+        try:
+            return Conversation(client, thread_id, audience, start.beginning).run(client.invoke(body))
+        except Refused as refused:
+            if refused.code != QUESTION_OPEN:
+                raise
+            raise _what_to_answer_first(client, thread_id, audience, refused) from None
 
 
 def _folder(path: Path) -> Path:
@@ -57,6 +64,23 @@ def _exists(client: ServiceClient, thread_id: str) -> bool:
             raise
         return False
     return True
+
+
+def _what_to_answer_first(
+    client: ServiceClient, thread_id: str, audience: Audience, refused: Refused
+) -> Refused:
+    """Show the open questions; the refusal with the commands that answer them."""
+    pending: list[dict[str, Any]] = client.thread(thread_id)["pending_requests"]
+    if not pending:  # it was answered just now
+        return refused
+    for request in pending:
+        RunView(audience.terminal).question(request)
+    commands = (answer_command(thread_id, request, audience.options) for request in pending)
+    lines = "".join(f"\n  {printable(command)}" for command in commands)
+    message = (
+        f"The thread waits for an answer, so it was not given the instruction. Answer first, with:{lines}"
+    )
+    return Refused(refused.status, refused.code, message, refused.param)
 
 
 def _request(wish: Wish, thread_id: str, project: Path | None) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def threads_answer(
         typer.Argument(
             metavar="ANSWER",
             show_default=False,
-            help="The answer, in quotes. If several questions are open, put the id of one before it.",
+            help="The answer, in quotes, or the number of an option. If several questions are open, put the "
+            "id of one before it.",
         ),
     ],
     yes: YesOption = False,

@@ -6,8 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from agent_service.cli.answers import confirmed
-from agent_service.cli.client import ServiceClient
+from agent_service.cli.answers import chosen, confirmed
 from agent_service.cli.connection import connect, open_service, running_service
 from agent_service.cli.conversation import Audience, Conversation, tell_answer_command, write_json
 from agent_service.cli.fault import COMPLETED, FAILED, WRONG_USAGE, Fault
@@ -103,12 +102,20 @@ def show_thread(start: Start, thread_id: str, *, as_json: bool) -> None:
 def answer_thread(
     start: Start, thread_id: str, words: list[str], *, yes: bool = False, as_json: bool = False
 ) -> int:
-    """Answer an open question and follow the run that goes on; returns the exit code."""
+    """Answer an open question and follow the run that goes on; returns the exit code.
+
+    `words`: the answer, or the number of an option, maybe after the id of the question.
+    """
     audience = Audience.here(start, yes=yes, as_json=as_json)
     with connect(start) as client:
         thread_id = client.full_id(thread_id)
-        call_id = words[0] if len(words) == 2 else _only_question(client, thread_id)
-        return Conversation(client, thread_id, audience).run(client.resume(thread_id, call_id, words[-1]))
+        pending: list[dict[str, Any]] = client.thread(thread_id)["pending_requests"]
+        call_id = words[0] if len(words) == 2 else _only_question(pending)
+        request = next((each for each in pending if each["tool_call_id"] == call_id), {})
+        answer = chosen(words[-1], request)
+        if answer != words[-1]:
+            audience.terminal.line("Answer: ", answer)
+        return Conversation(client, thread_id, audience).run(client.resume(thread_id, call_id, answer))
 
 
 def follow_thread(start: Start, thread_id: str, *, yes: bool = False, as_json: bool = False) -> int:
@@ -153,8 +160,7 @@ def delete_thread(start: Start, thread_id: str, *, yes: bool) -> int:
     return COMPLETED
 
 
-def _only_question(client: ServiceClient, thread_id: str) -> str:
-    pending: list[dict[str, Any]] = client.thread(thread_id)["pending_requests"]
+def _only_question(pending: list[dict[str, Any]]) -> str:
     if len(pending) == 1:
         return str(pending[0]["tool_call_id"])
     if not pending:

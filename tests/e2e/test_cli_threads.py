@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from tests.e2e.desk import DIFF, EDIT, QUESTION, Desk, Screen
 from tests.upstream import ScriptedUpstream
@@ -52,7 +53,8 @@ def test_a_thread_is_taken_back_and_forked(desk: Desk, upstream: ScriptedUpstrea
     assert f"--thread {fork_id}" in forked.stdout
     assert desk.call("run", "Ask now", "--thread", fork_id).returncode == 3
     waiting = desk.call("run", "More", "--thread", fork_id)
-    assert "threads answer THREAD" in waiting.stderr
+    assert (waiting.returncode, "  2) Vega\n" in waiting.stdout) == (3, True)
+    assert re.search(rf'\n  \S.* threads answer {fork_id} \S+ "ANSWER" --config \S+\n', waiting.stderr)
     again = desk.call("threads", "fork", fork_id)
     assert "Which name?" in again.stdout
     waits = json.loads(desk.call("threads", "history", fork_id, "--json").stdout)["checkpoints"][0]
@@ -70,8 +72,26 @@ def test_a_thread_is_taken_back_and_forked(desk: Desk, upstream: ScriptedUpstrea
         assert desk.call("threads", "rewind", thread_id, wanted).returncode == 0
         newest = json.loads(desk.call("threads", "history", thread_id, "--json").stdout)["checkpoints"][0]
         assert (newest["messages"], newest["rewound"]) == (messages, True)
+    before = desk.call("threads", "history", thread_id, "--json").stdout
+    stayed = [desk.call("threads", "rewind", thread_id, "0", *more) for more in ((), ("--json",))]
+    assert stayed[0].stdout == stayed[1].stderr == "The thread is there already; nothing was changed.\n"
+    assert [each.returncode for each in stayed] == [0, 0]
+    assert json.loads(stayed[1].stdout)["restored"] == []
+    assert desk.call("threads", "history", thread_id, "--json").stdout == before
     far = desk.call("threads", "rewind", thread_id, "99")
     assert (far.returncode, "goes back 7 moments, not 99" in far.stderr) == (2, True)
+
+
+def test_the_number_of_an_option_is_that_option(desk: Desk, upstream: ScriptedUpstream) -> None:
+    upstream.then(QUESTION, QUESTION, "Done.")
+    desk.serve()
+    asked = desk.waiting_thread()
+    picked = desk.call("threads", "answer", asked["thread_id"], "2", "--json")
+    assert (picked.returncode, "Answer: Vega\n" in picked.stderr) == (3, True), picked.stderr
+    call_id = json.loads(picked.stdout)["human_input_request"]["tool_call_id"]
+    assert desk.call("threads", "answer", asked["thread_id"], call_id, "9").returncode == 0
+    answers = [each["content"] for each in upstream.bodies[-1]["messages"] if each["role"] == "tool"]
+    assert answers == ["Vega", "9"]
 
 
 def test_a_rewind_names_what_it_left_alone(desk: Desk, upstream: ScriptedUpstream) -> None:

@@ -59,6 +59,13 @@ def test_a_number_chooses_an_option_and_everything_else_is_the_answer(text: str,
     assert chosen("1", {"options": None}) == "1"
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"), [("2", "2"), ("1", "3"), ("3", "3"), (" 1 ", "3"), ("9" * 5000,) * 2]
+)
+def test_an_option_that_is_itself_a_number_means_itself(text: str, answer: str) -> None:
+    assert chosen(text, {"options": ["3", "4", "2"]}) == answer
+
+
 def ended(**fields: Any) -> dict[str, Any]:
     usage = {"model_calls": 2, "prompt_tokens": 10, "completion_tokens": 5, "cost_usd": None}
     given = {"agent_status": "completed", "error_details": None, "error_code": None, "usage": usage}
