@@ -8,7 +8,7 @@ import { ago } from "./threadsView";
 /** Let the person pick a moment of the thread, and take it back to there. Undefined when they left it. */
 export async function rewind(connection: ServiceConnection, thread: BoardThread): Promise<void> {
   const client = await connection.client();
-  const moments = (await client.history(thread.thread_id)).filter((each) => each.messages > 0).slice(1);
+  const moments = (await client.history(thread.thread_id)).slice(1).filter((each) => each.messages > 0);
   if (moments.length === 0) {
     void vscode.window.showInformationMessage("This thread has no earlier moment to go back to.");
     return;
