@@ -27,6 +27,17 @@ class ConfigError(Exception):
     """The configuration cannot be used. The message says where, why and what to do; it holds no secrets."""
 
 
+class ValueUnreadable(ValueError):
+    """Text that is no YAML list or mapping.
+
+    `line` counts from 1 and is None when it is not known; `problem` may quote the text.
+    """
+
+    def __init__(self, problem: str, line: int | None = None) -> None:
+        super().__init__("it is not a YAML list or mapping")
+        self.problem, self.line = problem, line
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
     """A configuration file's content."""
@@ -65,16 +76,28 @@ def read_config_file(path: Path, environ: Mapping[str, str]) -> ConfigFile:
 
 
 def read_value(text: str) -> Any:
-    """A value written on one line as a YAML list or mapping, as in an environment variable.
+    """A value written as a YAML list or mapping, as in an environment variable.
 
-    Raises ValueError when it is neither.
+    Raises ValueError when it is neither, as ValueUnreadable where the line is known.
     """
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
         return _Builder(loader, {}).value(root, ())
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError("it is not a YAML list or mapping") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = error.problem or error.context or "it cannot be read"
+        raise ValueUnreadable(problem, mark.line + 1 if mark else None) from error
+    except yaml.reader.ReaderError as error:
+        raise ValueUnreadable(error.reason, text.count("\n", 0, error.position) + 1) from error
+    except RecursionError as error:
+        raise ValueUnreadable("it is nested too deeply") from error
+    except (
+        yaml.YAMLError,
+        AttributeError,
+        LookupError,
+    ) as error:  # a tag such as !!bool before something else
+        raise ValueUnreadable("a value makes no sense") from error
 
 
 def _read_text(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, SecretStr
 
@@ -24,6 +24,8 @@ class ImportRequest(Documented):
     text: Annotated[SecretStr, Field(max_length=MAX_IMPORT_BYTES)]
     """The file's text: YAML, JSON, `.env`, `.lenv` or indented Links notation. Write-only. What names an
     environment variable is not taken: those of the service are its own."""
+    name: Annotated[str, Field(max_length=255)] = ""
+    """The file's name: if it ends in `.yaml`, `.yml`, `.json`, `.env` or `.lino`, the text must be that."""
     dry_run: bool = False
     """Only say what would be taken."""
     verify: bool = True
@@ -65,10 +67,12 @@ class ImportNote(Documented):
     """A provider's name, `record 3` or `line 7`."""
     reason: str
     """Why."""
+    lost: Literal["part", "account", "file"]
+    """What was not taken because of it: something of an account, an account, or all that the file holds."""
 
     @classmethod
     def of(cls, note: Note) -> Self:
-        return cls(where=note.where, reason=note.reason)
+        return cls(where=note.where, reason=note.reason, lost=note.lost)
 
 
 class ImportReport(Documented):
@@ -86,7 +90,7 @@ async def imported(body: ImportRequest, accounts: ProviderAccounts) -> ImportRep
     """Take the accounts one after the other. Raises ConfigError when the master key does not do."""
     # Without an environment: else whoever may add accounts, but read no variables of the service, could have
     # one sent to an address of his own.
-    found = await asyncio.to_thread(read_accounts, body.text.get_secret_value(), {})
+    found = await asyncio.to_thread(read_accounts, body.text.get_secret_value(), {}, body.name)
     return ImportReport(
         form=found.form,
         accounts=[await _taken(account, body, accounts) for account in found.accounts],

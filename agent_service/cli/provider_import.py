@@ -25,11 +25,19 @@ from agent_service.keys.imports import (
 def import_accounts(start: Start, file: Path, *, verify: bool, dry_run: bool, allow_env_keys: bool) -> int:
     """Store the accounts that a file holds, and say what was taken and what was not; the exit code.
 
+    It is FAILED unless all of them were taken. Raises Fault if the file is not of its form; then nothing is
+    stored.
+
     A variable of the environment that the file sends to an address of its own, or to another provider than
     it is meant for, goes there only with `allow_env_keys`, or after somebody at the terminal said yes.
     """
     terminal = Terminal()
-    found = read_accounts(_text_of(file), start.environ)
+    found = read_accounts(_text_of(file), start.environ, file.name)
+    for note in found.skipped:
+        if note.lost == "file":
+            raise Fault(
+                f"{file} ({found.form}), {note.where}: {note.reason}. Nothing was stored.", WRONG_USAGE
+            )
     terminal.line(f"{file} was read as {found.form}.")
     if dry_run:
         taken = sum(_would_take(terminal, start, account) for account in found.accounts)
@@ -47,7 +55,8 @@ def import_accounts(start: Start, file: Path, *, verify: bool, dry_run: bool, al
     terminal.gap()
     verb = "would be taken" if dry_run else "taken"
     terminal.line(f"{taken} {verb}, {refused} refused, {skipped} {'note' if skipped == 1 else 'notes'}.")
-    return COMPLETED if taken else FAILED
+    lost = refused or any(note.lost == "account" for note in found.skipped)
+    return COMPLETED if taken and not lost else FAILED
 
 
 def _would_take(terminal: Terminal, start: Start, account: Account) -> bool:
@@ -103,4 +112,7 @@ def _text_of(file: Path) -> str:
         raise Fault(
             f"{file} is larger than {MAX_IMPORT_BYTES // 1024} KiB, so it is no list of keys.", WRONG_USAGE
         )
-    return raw.decode("utf-8", "replace")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Fault(f"{file} is no text, or not in UTF-8; save it as UTF-8.", WRONG_USAGE) from None

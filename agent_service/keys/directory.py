@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,17 +51,24 @@ class Beginning:
     joined: Joined
     seen: object
     """The state of the store, as `AccountVault.changes` tells it."""
+    needs_keys: bool = True
+    """Whether a configured provider without its key is an error."""
 
 
 async def begin(
-    vault: AccountVault, settings: Settings, environ: Mapping[str, str], secrets: set[str]
+    vault: AccountVault,
+    settings: Settings,
+    environ: Mapping[str, str],
+    secrets: set[str],
+    *,
+    needs_keys: bool = True,
 ) -> Beginning:
     """The accounts to start with. Raises ConfigError, also when the master key does not open them."""
     seen = await vault.changes()
     accounts = await vault.accounts()
-    joined = join(settings, environ, accounts)
+    joined = join(settings, environ, accounts, needs_keys=needs_keys)
     _learn([*accounts, *joined.config.providers], secrets)
-    return Beginning(joined, seen)
+    return Beginning(joined, seen, needs_keys)
 
 
 class ProviderAccounts:
@@ -82,7 +89,7 @@ class ProviderAccounts:
         self._vault, self._models = vault, models
         self._settings, self._environ = settings, environ
         self._secrets = secrets
-        self._joined, self._seen = begun.joined, begun.seen
+        self._joined, self._seen, self._needs_keys = begun.joined, begun.seen, begun.needs_keys
         self._budgets = budgets
         self._applying = asyncio.Lock()
         self._report(begun.joined)
@@ -103,7 +110,7 @@ class ProviderAccounts:
     async def providers(self, *, everything: bool = False) -> list[ProviderView]:
         """The providers with their accounts; with `everything` those of the catalogue, too."""
         accounts = await self._vault.accounts()
-        joined = join(self._settings, self._environ, accounts)
+        joined = self._join(accounts)
         healthy, rests = self._models.reachable(), self._models.rests()
         capped = [spec for spec in joined.config.providers if spec.cap_usd_per_day is not None]
         spent = {spec.account_id: await self._budgets.spent_today(spec) for spec in capped}
@@ -202,7 +209,7 @@ class ProviderAccounts:
         """
         view = await self.provider(name)
         stored = {each.account: each for each in await self._vault.accounts() if each.provider == name}
-        joined = join(self._settings, self._environ, list(stored.values()))
+        joined = self._join(list(stored.values()))
         trials = {}
         for each in view.accounts:
             if account_name not in (None, each.account) or each.account in trials:
@@ -232,13 +239,17 @@ class ProviderAccounts:
         async with self._applying:
             seen = await self._vault.changes()
             accounts = await self._vault.accounts()
-            joined = join(settings or self._settings, self._environ, accounts)
+            joined = self._join(accounts, settings)
             _learn([*accounts, *joined.config.providers], self._secrets)
             before = self._joined
             if (joined.config, joined.restricted) != (before.config, before.restricted):
                 await self._models.reconfigure(joined.config, restricted=joined.restricted)
             self._settings, self._seen, self._joined = settings or self._settings, seen, joined
             self._report(joined)
+
+    def _join(self, accounts: Sequence[Account], settings: Settings | None = None) -> Joined:
+        settings = settings or self._settings
+        return join(settings, self._environ, accounts, needs_keys=self._needs_keys)
 
     def _report(self, joined: Joined) -> None:
         self._models.report(_TOPIC, " ".join(joined.problems) or None)

@@ -9,27 +9,32 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import PurePath
+from typing import Any, Literal
 
 import orjson
 
-from agent_service.config_file import read_value
+from agent_service.config_file import ValueUnreadable, read_value
 from agent_service.keys.account import Account, last4
 from agent_service.keys.address import checked_address
+from agent_service.keys.assignments import ENV_LINE, LENV_LINE, assignments, last_of_each
 from agent_service.keys.errors import AccountInvalid
-from agent_service.keys.records import FIELDS, Unreadable, account_of, name_in, shown
+from agent_service.keys.links import linked_records
+from agent_service.keys.records import Misshapen, Unreadable, account_of, shown
+from agent_service.keys.rows import records_in
 from agent_service.keys.variables import accounts_of_variables, usual_provider
 from routing.catalogue import known_providers
-from routing.config import DEFAULT_ACCOUNT
 from routing.redaction import redact
 
 MAX_IMPORT_BYTES = 256 * 1024
 """A list of keys larger than this is not one."""
 MAX_RECORDS = 1000
-_ENV_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)")
-_LENV_LINE = re.compile(r"([A-Z][A-Z0-9_]*):(?:\s+(.*))?")
 _STORE_LINE = re.compile(r"PROVIDER:\s*(\{.*)")
-_LINKS_FIELD = re.compile(r"\s+([A-Za-z][A-Za-z_-]*)\s*(?:[:=]\s*|\s)(.*)")
+_YAML_LINE = re.compile(r"\s*(?:- +)*[^\s:]+:(?:\s.*)?|\s*-(?: .*)?|---")
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffd]")
+_QUOTED = re.compile(r"""(['"])(.*)\1""")
+_FORMS = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON", ".env": ".env", ".lino": "Links notation"}
+"""Endings of names that say what a file must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class Note:
     where: str
     """A provider's name, `record 3` or `line 7`."""
     reason: str
+    lost: Literal["part", "account", "file"] = "part"
+    """What was not taken because of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,41 +60,93 @@ class Imported:
     """Accounts that could not be read, and parts of others that were left out."""
 
 
-def read_accounts(text: str, environ: Mapping[str, str]) -> Imported:
-    """The accounts in a file's text. `${NAME}` and `api_key_env` read `environ`. Never raises."""
+def read_accounts(text: str, environ: Mapping[str, str], name: str = "") -> Imported:
+    """The accounts in a file's text. `${NAME}` and `api_key_env` read `environ`. Never raises.
+
+    The ending of the file's `name`, if it is one of a form, decides how the text is read; else the text does.
+    """
     text = text.removeprefix("\ufeff")
     lines = text.splitlines()
+    form = _form(lines, name)
+    try:
+        if match := _NO_TEXT.search(text):
+            line = text.count("\n", 0, match.start()) + 1
+            raise Misshapen(line, "it is no text, or not in UTF-8; save it as UTF-8")
+        if form in (".env", ".lenv"):
+            return _from_variables(form, lines)
+        return _from_records(form, _records(form, text, lines), environ)
+    except Misshapen as error:
+        return Imported(form, (), (Note(error.where, str(error), "file"),))
+
+
+def _form(lines: list[str], name: str) -> str:
+    lower = PurePath(name).name.lower()
+    if form := _FORMS.get(".env" if lower == ".env" or lower.startswith(".env.") else PurePath(lower).suffix):
+        return form
     rows = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "//"))]
-    if text.lstrip()[:1] in ("{", "["):
-        return _from_json(text, environ)
+    if rows and rows[0].lstrip()[0] in "{[":
+        return "JSON"
     if any(_STORE_LINE.fullmatch(row) for row in rows):
-        return _from_records("provider store (.lenv)", _stored_records(lines), environ)
-    if rows and all(_ENV_LINE.fullmatch(row.strip()) for row in rows):
-        return _from_variables(".env", _assignments(lines, _ENV_LINE), environ)
-    if rows and all(_LENV_LINE.fullmatch(row) for row in rows):
-        return _from_variables(".lenv", _assignments(lines, _LENV_LINE), environ)
+        return "provider store (.lenv)"
+    if any(ENV_LINE.fullmatch(row) for row in rows) or (
+        rows and all(ENV_LINE.fullmatch(row.strip()) for row in rows)
+    ):
+        return ".env"
+    if rows and all(LENV_LINE.fullmatch(row) for row in rows):
+        return ".lenv"
+    # Links notation may have colons, too, but a file of nothing else is meant as YAML, however broken.
+    if all(_YAML_LINE.fullmatch(row) for row in rows) or _is_yaml("\n".join(lines)):
+        return "YAML"
+    return "Links notation"
+
+
+def _is_yaml(text: str) -> bool:
+    try:
+        return isinstance(read_value(text), Mapping | list)
+    except (ValueError, OverflowError):
+        return False
+
+
+def _records(form: str, text: str, lines: list[str]) -> Iterable[tuple[str, Any]]:
+    """The records of the text in that form. Raises Misshapen."""
+    if form == "JSON":
+        return records_in(_json(text))
+    if form == "YAML":
+        return records_in(_yaml(text))
+    return linked_records(lines) if form == "Links notation" else _stored_records(lines)
+
+
+def _json(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Misshapen(error.lineno, "it is not valid JSON") from None
+
+
+def _yaml(text: str) -> Any:
     try:
         data = read_value(text)
+    except ValueUnreadable as error:
+        raise Misshapen(error.line, f"it is not valid YAML: {_unquoting(error.problem)}") from None
     except (ValueError, OverflowError):
-        data = None
-    if isinstance(data, Mapping | list):
-        return _from_records("YAML", _records(data), environ)
-    return _from_records("Links notation", _linked_records(lines), environ)
+        raise Misshapen(None, "it is not valid YAML: a value makes no sense") from None
+    if data is not None and not isinstance(data, Mapping | list):
+        raise Misshapen(None, "it is not YAML with names and fields, such as `groq: {api_key: ...}`")
+    return data
 
 
-def _from_json(text: str, environ: Mapping[str, str]) -> Imported:
-    try:
-        data = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        return Imported("JSON", (), (Note(f"line {error.lineno}", "it is not valid JSON"),))
-    return _from_records("JSON", _records(data), environ)
+def _unquoting(problem: str) -> str:
+    """What a parser says, for a person, and without what it quotes unless that is fit to be shown."""
+    if problem.startswith("expected <block end>"):
+        return "its indentation does not fit the lines above it"
+    return _QUOTED.sub(lambda quoted: f"`{shown(quoted[2], '...')}`", problem)
 
 
-def _from_variables(
-    form: str, variables: Iterable[tuple[int, str, str]], environ: Mapping[str, str]
-) -> Imported:
+def _from_variables(form: str, lines: list[str]) -> Imported:
+    """Raises Misshapen."""
+    variables, replaced = last_of_each(assignments(lines, ENV_LINE if form == ".env" else LENV_LINE))
     accounts, unknown = accounts_of_variables(variables)
-    notes = [Note(where, reason) for where, reason in unknown]
+    notes = [Note(where, reason) for where, reason in [*replaced, *unknown]]
     if not accounts and not notes:
         notes = [Note("the file", "it names no key of a provider")]
     return Imported(form, tuple(accounts), tuple(notes))
@@ -98,14 +157,16 @@ def _from_records(form: str, records: Iterable[tuple[str, Any]], environ: Mappin
     notes = []
     for count, (where, record) in enumerate(records):
         if count == MAX_RECORDS:
-            notes.append(Note(where, f"a file may hold at most {MAX_RECORDS} accounts"))
+            notes.append(Note(where, f"a file may hold at most {MAX_RECORDS} accounts", "account"))
             break
         try:
+            if isinstance(record, Unreadable):
+                raise record
             account, left_out = account_of(record, environ)
             if (names := (account.provider, account.account)) in accounts:
                 raise Unreadable("the account appears twice; the first one counts")
         except Unreadable as error:
-            notes.append(Note(where, str(error)))
+            notes.append(Note(where, str(error), "account"))
             continue
         accounts[names] = account
         if left_out:
@@ -115,41 +176,6 @@ def _from_records(form: str, records: Iterable[tuple[str, Any]], environ: Mappin
     return Imported(form, tuple(accounts.values()), tuple(notes))
 
 
-def _records(data: Any) -> Iterator[tuple[str, Any]]:
-    """The records of a parsed file, each with a word for where it is."""
-    if isinstance(data, Mapping) and isinstance(inner := data.get("litellm"), Mapping):
-        data = inner
-    if isinstance(data, Mapping):
-        data = data.get("providers", data.get("data", data))
-    if isinstance(data, list):
-        for number, record in enumerate(data, 1):
-            yield from _with_accounts(shown(name_in(record), f"record {number}"), record)
-    elif isinstance(data, Mapping):
-        if FIELDS.keys() & data.keys() or {"name", "api_key", "base_url"} & data.keys():
-            yield from _with_accounts(shown(name_in(data), "record 1"), data)
-            return
-        for number, (name, record) in enumerate(data.items(), 1):
-            where = shown(str(name), f"record {number}")
-            if isinstance(record, list):
-                record = {"accounts": record}
-            elif not isinstance(record, Mapping):
-                record = {} if record is None else {"api_key": record}
-            yield from _with_accounts(where, {**record, "name": name})
-
-
-def _with_accounts(where: str, record: Any) -> Iterator[tuple[str, Any]]:
-    """The record, or one for each entry of its list of accounts."""
-    accounts = record.get("accounts") if isinstance(record, Mapping) else None
-    if not isinstance(accounts, list):
-        yield where, record
-        return
-    for number, each in enumerate(accounts, 1):
-        entry = dict(each) if isinstance(each, Mapping) else {"api_key": each}
-        if not {"account", "account_id"} & entry.keys():
-            entry["account"] = DEFAULT_ACCOUNT if number == 1 else str(number)
-        yield f"{where}, account {number}", {**record, **entry, "accounts": None}
-
-
 def _stored_records(lines: list[str]) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(lines, 1):
         if match := _STORE_LINE.fullmatch(line.strip()):
@@ -157,40 +183,6 @@ def _stored_records(lines: list[str]) -> Iterator[tuple[str, Any]]:
                 yield f"line {number}", orjson.loads(match[1])
             except orjson.JSONDecodeError:
                 yield f"line {number}", None
-
-
-def _linked_records(lines: list[str]) -> Iterator[tuple[str, Any]]:
-    """A name on a line of its own, then its fields, indented."""
-    record: dict[str, Any] | None = None
-    where = ""
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith(("#", "//")):
-            continue
-        if not line[0].isspace():
-            if record is not None:
-                yield where, record
-            name = _unquoted(line.strip().rstrip(":").strip("()"))
-            where, record = shown(name, f"line {number}"), {"name": name}
-        elif record is not None and (match := _LINKS_FIELD.fullmatch(line.rstrip())):
-            record[match[1]] = _unquoted(match[2].strip())
-        else:
-            yield f"line {number}", None
-    if record is not None:
-        yield where, record
-
-
-def _assignments(lines: list[str], form: re.Pattern[str]) -> Iterator[tuple[int, str, str]]:
-    """(line number, name, value) of each."""
-    for number, line in enumerate(lines, 1):
-        if (match := form.fullmatch(line.strip())) and not line.lstrip().startswith("#"):
-            yield number, match[1], _unquoted((match[2] or "").strip())
-
-
-def _unquoted(text: str) -> str:
-    for quote in "\"'`":
-        if len(text) >= 2 and text[0] == text[-1] == quote:
-            return text[1:-1]
-    return text
 
 
 def described(account: Account) -> str:

@@ -28,6 +28,8 @@ class Joined:
     """The stored accounts that can be read and yet cannot be used, by their ids, and why."""
     problems: tuple[str, ...] = ()
     """All that cannot be used, and why, in sentences."""
+    keyless: Mapping[str, str] = field(default_factory=dict)
+    """The configured providers that lack their key, where that is allowed, and what to do about it."""
 
     def is_configured(self, account: str) -> bool:
         """Whether the account of that id comes from the configuration or the environment."""
@@ -36,13 +38,17 @@ class Joined:
         )
 
 
-def join(settings: Settings, environ: Mapping[str, str], accounts: Sequence[Account]) -> Joined:
+def join(
+    settings: Settings, environ: Mapping[str, str], accounts: Sequence[Account], *, needs_keys: bool = True
+) -> Joined:
     """The accounts of the configuration (else of the environment), and of the store.
 
     Of two of the same names the configured one counts, and of two with the same key the first: they are one
-    account to the provider. Raises ConfigError when the configuration itself does not do.
+    account to the provider. Raises ConfigError when the configuration itself does not do; without
+    `needs_keys` a missing key is no reason.
     """
-    config = routing_config(settings, environ)
+    keyless: dict[str, str] = {}
+    config = routing_config(settings, environ, None if needs_keys else keyless)
     specs = {spec.account_id: spec for spec in config.providers}
     chosen: dict[str, Account] = {}
     unusable: dict[str, str] = {}
@@ -69,6 +75,7 @@ def join(settings: Settings, environ: Mapping[str, str], accounts: Sequence[Acco
         frozenset(chosen),
         unusable,
         tuple(problems),
+        keyless,
     )
 
 

@@ -24,10 +24,12 @@ async def open_vault(settings: Settings, environ: Mapping[str, str]) -> AsyncIte
 async def joined_accounts(settings: Settings, environ: Mapping[str, str]) -> Joined:
     """The accounts from all sources, as a service would have them; a database is not made for it.
 
+    Providers may lack their keys here: they are under `keyless`.
+
     Raises ConfigError and DatabaseUnusable.
     """
     where = settings.database
     if isinstance(where, Path) and not where.exists():
-        return join(settings, environ, [])
+        return join(settings, environ, [], needs_keys=False)
     async with open_vault(settings, environ) as vault:
-        return join(settings, environ, await vault.accounts())
+        return join(settings, environ, await vault.accounts(), needs_keys=False)

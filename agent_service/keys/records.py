@@ -47,10 +47,11 @@ _PROTOCOLS: Mapping[str, Protocol] = {
     "gemini": "gemini",
     "google": "gemini",
 }
-_TAKEN = frozenset(
+TAKEN = frozenset(
     {"name", "account", "api_key", "api_key_env", "encrypted_api_key", "base_url", "protocol", "model"}
     | {"models", "enabled", "allow_private", "cap_usd_per_day", "limits", "accounts"}
 )
+"""Our names of the fields that mean something."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _LOOKS_SECRET = re.compile(r"[A-Za-z0-9_-]{20,}|\d[A-Za-z0-9_-]{11,}")
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
@@ -60,16 +61,29 @@ class Unreadable(Exception):
     """A record that makes no account; the message quotes nothing of it."""
 
 
+class Misshapen(Exception):
+    """A file that is not of its form, so nothing of it is taken; the message quotes nothing of it."""
+
+    def __init__(self, line: int | None, reason: str) -> None:
+        super().__init__(reason)
+        self.where = "the file" if line is None else f"line {line}"
+
+
+def canonical(name: Any) -> str:
+    """Our name of a field that may have another one in the file."""
+    plain = str(name).lower().replace("-", "_")
+    return FIELDS.get(plain, plain)
+
+
 def account_of(record: Any, environ: Mapping[str, str]) -> tuple[Account, list[str]]:
     """The account of a record, and the names of the fields that mean nothing here. Raises Unreadable."""
     if not isinstance(record, Mapping):
         raise Unreadable("it is no record with fields")
     fields: dict[str, Any] = {}
     for name, value in record.items():
-        plain = str(name).lower().replace("-", "_")
         if value is not None:
-            fields.setdefault(FIELDS.get(plain, plain), value)
-    left_out = sorted(shown(name, "one with a strange name") for name in fields.keys() - _TAKEN)
+            fields.setdefault(canonical(name), value)
+    left_out = sorted(shown(name, "one with a strange name") for name in fields.keys() - TAKEN)
     provider = name_in(fields).lower().replace(" ", "_")
     if not re.fullmatch(NAME_PATTERN, provider):
         raise Unreadable("its name is missing, or not of letters, digits, `-`, `_` and `.`")

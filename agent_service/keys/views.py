@@ -88,7 +88,8 @@ def provider_views(scene: Scene, *, everything: bool = False) -> list[ProviderVi
     specs: dict[str, list[ProviderSpec]] = {}
     for spec in scene.joined.config.providers:
         specs.setdefault(spec.name, []).append(spec)
-    names = dict.fromkeys([*specs, *(account.provider for account in scene.accounts)])
+    stored = (account.provider for account in scene.accounts)
+    names = dict.fromkeys([*specs, *scene.joined.keyless, *stored])
     if everything:
         names |= dict.fromkeys([*known_providers(), *retired_providers()])
     return [_provider(name, specs.get(name, []), scene) for name in names]
@@ -96,6 +97,8 @@ def provider_views(scene: Scene, *, everything: bool = False) -> list[ProviderVi
 
 def _provider(name: str, specs: Sequence[ProviderSpec], scene: Scene) -> ProviderView:
     views = [_configured(spec, scene) for spec in specs if spec.account_id not in scene.joined.stored]
+    if words := scene.joined.keyless.get(name):
+        views.append(AccountView(DEFAULT_ACCOUNT, "configuration", None, problem=words))
     views += [_stored(each, scene) for each in scene.accounts if each.provider == name]
     known, gone = known_providers().get(name), retired(name)
     row = specs[0] if specs else known

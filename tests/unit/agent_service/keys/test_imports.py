@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 import yaml
@@ -228,6 +229,145 @@ def test_a_key_in_the_place_of_a_model_is_refused_and_not_shown() -> None:
     ]
 
 
+BROKEN_YAML = (
+    f"providers:\n  groq:\n    api_key: {KEY}\n"
+    f'  mine:\n    base_url: "{OWN_URL}"\n      allow_private: true\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "where", "reason"),
+    [
+        (
+            "b.yaml",
+            BROKEN_YAML,
+            "line 6",
+            "it is not valid YAML: its indentation does not fit the lines above it",
+        ),
+        ("", BROKEN_YAML, "line 6", "it is not valid YAML"),
+        ("b.yml", f"groq\n  api-key {KEY}\n", "the file", "it is not YAML with names and fields"),
+        ("b.json", f"groq\n  api-key {KEY}\n", "line 1", "it is not valid JSON"),
+        (
+            "",
+            f"groq: {{api_key: {KEY}}}\ngroq: {{api_key: {SECOND}}}\n",
+            "line 2",
+            "the key `groq` appears twice",
+        ),
+        ("", f"{KEY}: a\n{KEY}: b\n", "line 2", "the key `...` appears twice, first on line 1"),
+        ("b.yaml", f"a: !!bool {KEY}\n", "the file", "it is not valid YAML: a value makes no sense"),
+        ("b.yaml", f"a: !{KEY} x\n", "line 1", "could not determine a constructor for the tag `...`"),
+        (".env", f"GROQ_API_KEY={KEY}\ngroq\n", "line 2", "it is no assignment such as NAME=value"),
+        ("", f"GROQ_API_KEY={KEY}\nOPENAI_API_KEY='{SECOND}\n", "line 2", "a quote is opened and not closed"),
+        ("", f"GROQ_API_KEY='{KEY}'{SECOND}\n", "line 1", "something follows the closing quote"),
+        ("", f"GROQ_API_KEY={KEY}\n".encode("utf-16").decode("utf-8", "replace"), "line 1", "it is no text"),
+        ("", f"GROQ_API_KEY={KEY}\nx\0y\n", "line 2", "it is no text"),
+    ],
+)
+def test_of_a_file_that_is_not_of_its_form_nothing_is_taken(
+    name: str, text: str, where: str, reason: str
+) -> None:
+    found = read_accounts(text, {}, name)
+    (note,) = found.skipped
+    assert (found.accounts, note.lost, note.where) == ((), "file", where)
+    assert reason in note.reason
+    assert KEY not in told(found) and SECOND not in told(found)
+
+
+def test_in_links_notation_records_below_a_heading_are_accounts_of_their_own() -> None:
+    text = (
+        f'providers\n  groq\n    api_key {KEY}\n  mine\n    base_url "{OWN_URL}"\n    allow_private true\n'
+        f"own:\n  api-key {SECOND}\n"
+    )
+    for each in (text, text.replace("  ", "\t"), text.replace("providers", "providers:")):
+        found = read_accounts(each, {}, "keys.lino")
+        assert taken(found) == [
+            ("groq", "default", KEY, None),
+            ("mine", "default", None, OWN_URL),
+            ("own", "default", SECOND, None),
+        ]
+        assert found.skipped == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"mine\n  base_url {OWN_URL}\n  groq\n    api_key {KEY}\n", 3),
+        (f"mine\n  base_url {OWN_URL}\n    api_key {KEY}\n", 3),
+        (f"mine\n    base_url {OWN_URL}\n  api_key {KEY}\n", 3),
+        (f"keys\n  groq\n    api_key {KEY}\n  mine\n    base_url {OWN_URL}\n", 2),
+        (f"keys\n  groq\n  api_key {KEY}\n  mine\n  base_url {OWN_URL}\n", 2),
+        (f"keys\n  api_key {KEY}\n  base_url https://a.example\n  url {OWN_URL}\n", 4),
+        (f"providers\n  mine\n    base_url {OWN_URL}\n    groq\n      api_key {KEY}\n", 4),
+    ],
+)
+def test_in_links_notation_no_record_takes_over_fields_of_another(text: str, line: int) -> None:
+    found = read_accounts(text, {})
+    assert found.form == "Links notation" and found.accounts == ()
+    assert found.skipped[0].lost == "account" and f"line {line} " in found.skipped[0].reason
+    assert KEY not in told(found)
+
+
+def test_what_stands_below_no_name_is_nobodys() -> None:
+    for text in (
+        f"  api_key {KEY}\n",
+        f"providers\n  api_key {KEY}\n",
+        f"providers\n    groq\n  api_key {KEY}\n",
+    ):
+        found = read_accounts(text, {}, "keys.lino")
+        assert KEY not in str([each.api_key and each.api_key.get_secret_value() for each in found.accounts])
+        assert found.skipped[-1].reason == "it stands below no provider's name"
+
+
+@pytest.mark.parametrize("write", [json.dumps, yaml.safe_dump])
+def test_named_accounts_have_what_the_providers_row_says(write: Callable[[object], str]) -> None:
+    row = {"api_base": OWN_URL, "allow_private": True, "cap_usd_per_day": 2}
+    accounts = {
+        "work": {"key": SECOND},
+        "spare": "x" * 12,
+        "far": {"api_key": "y" * 12, "url": "https://b.example"},
+    }
+    found = read_accounts(write({"providers": {"own": {**row, "accounts": accounts}}}), {})
+    assert sorted(taken(found)) == [
+        ("own", "far", "y" * 12, "https://b.example"),
+        ("own", "spare", "x" * 12, OWN_URL),
+        ("own", "work", SECOND, OWN_URL),
+    ]
+    assert {(each.options.allow_private, each.options.cap_usd_per_day) for each in found.accounts} == {
+        (True, 2)
+    }
+    assert found.skipped == ()
+
+
+def test_a_key_beside_accounts_is_that_of_the_default_one_alone() -> None:
+    accounts = {"work": {"api_key": SECOND}, "none": {"base_url": OWN_URL}, "empty": None}
+    found = read_accounts(json.dumps({"groq": {"api_key": KEY, "accounts": accounts}}), {})
+    assert taken(found) == [("groq", "default", KEY, None), ("groq", "work", SECOND, None)]
+    assert [(note.where, note.reason) for note in found.skipped] == [
+        ("groq, account none", "the account has no key of its own"),
+        ("groq, account empty", "the account has no key of its own"),
+    ]
+    listed = {"groq": {"accounts": [{"name": "work", "api_key": KEY}]}, "own": {"accounts": 3}}
+    found = read_accounts(json.dumps(listed), {})
+    assert taken(found) == [("groq", "work", KEY, None)]
+    assert found.skipped[0].reason == "its accounts are neither a list nor a mapping"
+
+
+def test_comments_quotes_and_repeated_names_in_a_file_of_variables() -> None:
+    text = (
+        f"GROQ_API_KEY={SECOND}\nOPENAI_API_KEY={KEY}# # work\nMISTRAL_API_KEY='{KEY} # a' # b\n"
+        f"GEMINI_API_KEY=  # none\nGROQ_API_KEY={KEY} # work\n"
+    )
+    found = read_accounts(text, {}, ".env.local")
+    assert {each[0]: each[2] for each in taken(found)} == {
+        "openai": f"{KEY}#",
+        "mistral": f"{KEY} # a",
+        "groq": KEY,
+    }
+    assert [(note.where, note.reason, note.lost) for note in found.skipped] == [
+        ("line 1", "GROQ_API_KEY appears again on line 5; the last one counts", "part")
+    ]
+
+
 def test_an_empty_file_says_that_it_is() -> None:
     for text in ("", "\n\n# nothing\n", "{}", "[]", "DEBUG=1\n"):
         found = read_accounts(text, {})
@@ -261,7 +401,12 @@ lines = st.lists(
 
 def harmless(text: str) -> None:
     """Nothing is raised, whatever the file holds, and nothing that is said has a key in it."""
-    found = read_accounts(text, {"HOME": "/home/x"})
+    for name in ("", "a.yaml", "a.json", ".env", "a.lino"):
+        _harmless(text, name)
+
+
+def _harmless(text: str, name: str) -> None:
+    found = read_accounts(text, {"HOME": "/home/x"}, name)
     shown = told(found) + repr(found)
     for account in found.accounts:
         try:
