@@ -76,6 +76,8 @@ class Launch:
     cwd: Path = field(default_factory=Path.cwd)
     secrets: set[str] = field(default_factory=set, repr=False, compare=False)
     """The keys of all accounts are added here as they are met, for whoever keeps secrets out of a log."""
+    needs_keys: bool = True
+    """False = no model will be asked, so that configured providers may lack their keys."""
 
     def settings(self) -> Settings:
         """The settings as they are now. Raises ConfigError."""
@@ -144,7 +146,7 @@ class Service:
         )
         ledger = await stack.enter_async_context(open_ledger(database, settings))
         vault = AccountVault(AccountStore(database), MasterKeySource(data_dir, launch.environ))
-        begun = await begin(vault, settings, launch.environ, launch.secrets)
+        begun = await begin(vault, settings, launch.environ, launch.secrets, needs_keys=launch.needs_keys)
         models = await stack.enter_async_context(
             ModelPool(
                 begun.joined.config,

@@ -24,6 +24,10 @@ KEYLESS = "none"
 """What `api_key` says for a provider that takes requests without a key."""
 
 
+class KeyMissing(ConfigError):
+    """A provider needs a key, and neither the configuration nor the environment has one."""
+
+
 def _stripped(value: Any) -> Any:
     """A key without the line break that reading it from a file leaves at its end."""
     if not isinstance(value, str):
@@ -98,10 +102,24 @@ class ProviderSettings(_Row):
 
 
 def configured_specs(
-    entries: Mapping[str, ProviderSettings], environ: Mapping[str, str]
+    entries: Mapping[str, ProviderSettings],
+    environ: Mapping[str, str],
+    keyless: dict[str, str] | None = None,
 ) -> tuple[ProviderSpec, ...]:
-    """The router's rows for the configured providers. Raises ConfigError."""
-    return tuple(spec for name, entry in entries.items() for spec in _configured(name, entry, environ))
+    """The router's rows for the configured providers. Raises ConfigError.
+
+    `keyless` takes up the providers that lack their key, each with what to do about it; they have no rows
+    then. None = a missing key is an error like any other.
+    """
+    specs: list[ProviderSpec] = []
+    for name, entry in entries.items():
+        try:
+            specs += _configured(name, entry, environ)
+        except KeyMissing as error:
+            if keyless is None:
+                raise
+            keyless[name] = str(error)
+    return tuple(specs)
 
 
 def specs_from_environment(environ: Mapping[str, str]) -> tuple[ProviderSpec, ...]:
@@ -201,7 +219,7 @@ def _default_spec(name: str, entry: ProviderSettings, environ: Mapping[str, str]
     key = entry.api_key or _secret(first_set(known.env_keys, environ))
     if key is None and known.tier != "local" and not entry.accounts and not key_variables(name, environ):
         usual = " or ".join(known.env_keys) or "its key variable"
-        raise ConfigError(
+        raise KeyMissing(
             f"providers.{name}.api_key: is missing; write it here, or set {usual}, "
             f"or write `{KEYLESS}` if none is needed"
         )

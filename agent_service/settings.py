@@ -137,13 +137,16 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any], environ: Ma
         raise layers.explain(error, Settings) from None
 
 
-def routing_config(settings: Settings, environ: Mapping[str, str]) -> RoutingConfig:
+def routing_config(
+    settings: Settings, environ: Mapping[str, str], keyless: dict[str, str] | None = None
+) -> RoutingConfig:
     """What the router is told. Without configured providers: those that the environment has keys for.
 
-    Raises ConfigError when a provider's key or address is missing.
+    Raises ConfigError when a provider's key or address is missing; with `keyless`, which takes up the
+    providers without a key and what to do about each, only for the rest.
     """
     if settings.providers:
-        providers = configured_specs(settings.providers, environ)
+        providers = configured_specs(settings.providers, environ, keyless)
     else:
         providers = specs_from_environment(environ)
     return RoutingConfig(

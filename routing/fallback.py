@@ -32,7 +32,7 @@ PATIENCE = 5.0
 """Seconds that a rate-limited provider is waited for while another candidate stands ready."""
 KEY_STATUSES = frozenset({401, 402})
 """Statuses that are about the account; the other refusals are about one model."""
-_KEY_CAUSES = frozenset({"refused", "disabled"})
+_KEY_CAUSES = frozenset({"refused", "money", "disabled"})
 _MOST_REASONS = 5
 _PASSED_ON = (RateLimited, ProviderUnavailable, KeyRefused, ContextTooLong)
 """Faults after which another candidate may do better; any other ends the request."""

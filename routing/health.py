@@ -5,7 +5,7 @@ Times are seconds on whatever clock the caller passes in; nothing here reads one
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from math import inf
@@ -92,6 +92,7 @@ class Health:
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._limits: Mapping[str, RateLimits] = {}
         self._doubted: set[str] = set()
+        self._proofs: Counter[str] = Counter()
 
     def limit(self, limits: Mapping[str, RateLimits]) -> None:
         """These accounts have limits of their owners, and no others have."""
@@ -227,15 +228,16 @@ class Health:
     def refused(
         self, key: Key, now: float, words: str, *, whole_account: bool, until_changed: bool = False
     ) -> None:
-        """The provider refuses this model, or with `whole_account` our key.
+        """The provider refuses this model, or with `whole_account` all of them: our money is used up.
 
-        It is left alone for a while; with `until_changed` until `forget` or `proven`.
+        It is left alone for a while or until `forget` or `proven`; with `until_changed`, which is said of
+        our key, not before these.
         """
         place = (key[0], WHOLE_ACCOUNT) if whole_account else key
         if until_changed:
             self._block(place, inf, "disabled", words)
         else:
-            self._block(place, now + PARKED, "refused", words)
+            self._block(place, now + PARKED, "money" if whole_account else "refused", words)
 
     def doubt(self, account_id: str) -> None:
         """Its key was not seen to be good; it is asked all the same, and an answer ends the doubt."""
@@ -246,8 +248,14 @@ class Health:
         """The accounts that did not answer since their keys were doubted."""
         return frozenset(self._doubted)
 
+    @property
+    def proofs(self) -> Mapping[str, int]:
+        """How often each account was proven good so far."""
+        return self._proofs
+
     def proven(self, account_id: str) -> None:
         """Its key was tried and is good, whatever was thought of it before."""
+        self._proofs[account_id] += 1
         self._doubted.discard(account_id)
         troubled = self._records.troubled
         self._records.lift(each for each in troubled if each[0] == account_id and each[1] != PAID_MODELS)

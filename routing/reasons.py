@@ -16,6 +16,7 @@ _CAUSES: Mapping[Cause, str] = {
     "faults": "it failed several times in a row",
     "allowance": "its allowance is used up",
     "refused": "it refuses us",
+    "money": "its account is out of money",
 }
 
 
@@ -104,7 +105,10 @@ def again(block: Block, provider: str) -> str:
     """When it is asked again."""
     if block.cause == "disabled":
         return f"when its key is another one, or `agent-service providers test {provider}` finds it good"
-    return f"in {in_words(block.seconds)}, or when its configuration changes"
+    soon = f"in {in_words(block.seconds)}, or when"
+    if block.cause == "money":
+        return f"{soon} `agent-service providers test {provider}` finds it good"
+    return f"{soon} its configuration changes"
 
 
 def rest(block: Block, provider: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from routing.numbers import number_up_to
 from routing.vitals import Cause
 
-_CAUSES = ("faults", "rate limit", "refused", "disabled")
+_CAUSES = ("faults", "rate limit", "refused", "money", "disabled")
 _MOST = 2000
 """Models of one account, at most; what is known of the whole account comes first."""
 _LATEST = 1e15

@@ -14,10 +14,10 @@ from routing.windows import Room
 
 Key = tuple[str, str]
 """Account (`ProviderSpec.account_id`) and model."""
-Cause = Literal["faults", "rate limit", "allowance", "refused", "disabled", "cap", "limit"]
-"""`rate limit`: it refused a request; `allowance`: it told that it would. `refused`: for a while; `disabled`:
-until the key is another one, or is found to be good after all. `cap` and `limit` are the owner's, of money
-and of use."""
+Cause = Literal["faults", "rate limit", "allowance", "refused", "money", "disabled", "cap", "limit"]
+"""`rate limit`: it refused a request; `allowance`: it told that it would. `refused`: for a while; `money`: so
+is an account that has none left; `disabled`: until the key is another one, or is found to be good after all.
+`cap` and `limit` are the owner's, of money and of use."""
 FORESEEN: frozenset[Cause] = frozenset({"faults", "allowance"})
 """Nobody forbade to ask: when nobody else is left, there is nothing to lose by it."""
 PASSING: frozenset[Cause] = FORESEEN | {"rate limit"}

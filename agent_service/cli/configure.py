@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Callable
 from typing import get_args
 
 from agent_service.cli.client import Json, Refused, ServiceClient
@@ -14,6 +15,7 @@ from agent_service.cli.terminal import Terminal
 from agent_service.cli.wording import command_name
 from agent_service.keys.address import checked_address
 from agent_service.keys.errors import AccountInvalid, AddressNotPublic
+from routing.catalogue import known_providers
 from routing.types import Tier
 
 _TIERS: tuple[str, ...] = get_args(Tier)
@@ -63,16 +65,37 @@ class _Dialogue:
                 return False
             self._terminal.line(("  · ", "yellow"), str(error))
             known = {"base_url": None, "tier": None, "accounts": []}
+        if known["accounts"]:
+            what = "Account, a project, organisation or paid tier of its own (Enter for `default`)"
+            account["account"] = self._asked(what) or "default"
+        for each in known["accounts"]:
+            if each["source"] == "store" and each["account"] == account["account"]:
+                return self._with_another_key(name, each)
         if known["base_url"] is None or "{" in known["base_url"]:
             usual = f", of the form {known['base_url']}" if known["base_url"] else ""
             account["base_url"] = self._asked(f"Its address{usual} (Enter to leave it)")
             if not account["base_url"]:
                 return False
             account["allow_private"] = self._may_be_private(account["base_url"])
-        if known["accounts"]:
-            what = "Account, a project, organisation or paid tier of its own (Enter for `default`)"
-            account["account"] = self._asked(what) or "default"
-        return self._with_key(account, needed=known["tier"] != "local")
+        elif name not in known_providers():
+            beside = known["accounts"][0]
+            account |= {"base_url": known["base_url"], "allow_private": beside["allow_private"]}
+
+        def save(key: Json) -> Json:
+            return self._client.save_account({**account, **key})
+
+        return self._with_key(save, needed=known["tier"] != "local")
+
+    def _with_another_key(self, name: str, stored: Json) -> bool:
+        """Ask for another key of a stored account, whose address and options stay."""
+        where = f" at {stored['base_url']}" if stored["base_url"] else ""
+        kept = f"{name}/{stored['account']} is stored{where}; another key takes the place of the one it has."
+        self._terminal.line(("  · ", "dim"), kept)
+
+        def save(key: Json) -> Json:
+            return self._client.change_account(name, stored["account"], key)
+
+        return self._with_key(save, needed=True)
 
     def _may_be_private(self, address: str) -> bool:
         """Whether the address needs leave, and gets it; what else may be wrong is told when it is stored."""
@@ -85,8 +108,8 @@ class _Dialogue:
             return False
         return False
 
-    def _with_key(self, account: Json, *, needed: bool) -> bool:
-        """Ask for keys until one is stored, or none is entered."""
+    def _with_key(self, save: Callable[[Json], Json], *, needed: bool) -> bool:
+        """Ask for keys until one is stored by `save`, or none is entered."""
         hint = "Enter to leave it" if needed else "Enter if it needs none"
         prompt = "Key"
         while True:
@@ -95,7 +118,7 @@ class _Dialogue:
             if not key and needed:
                 return False
             try:
-                saved = self._client.save_account({**account, **({"api_key": key} if key else {})})
+                saved = save({"api_key": key} if key else {})
             except Refused as error:
                 self._terminal.line(("  ✗ ", "red"), str(error))
                 if error.code == "key_not_accepted":

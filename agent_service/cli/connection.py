@@ -32,14 +32,16 @@ MAX_SOCKET_PATH = 100
 
 
 @contextmanager
-def connect(start: Start, project: Path | None = None) -> Iterator[ServiceClient]:
+def connect(start: Start, project: Path | None = None, *, needs_keys: bool = True) -> Iterator[ServiceClient]:
     """A client of the running service at AGENT_SERVICE_URL or at the configured address, else of our own one.
 
     Always of our own one when a data folder was named: a running service may have another. Ours may work in
-    `project`. Raises Fault: nothing answers at AGENT_SERVICE_URL; ours cannot start.
+    `project`, and without `needs_keys` it starts though providers lack their keys, as no model will be asked.
+    Raises Fault: nothing answers at AGENT_SERVICE_URL; ours cannot start.
     """
     url = running_service(start)
-    with own_service(start, project) if url is None else open_service(start, url) as client:
+    own = own_service(start, project, needs_keys=needs_keys)
+    with own if url is None else open_service(start, url) as client:
         yield client
 
 
@@ -93,12 +95,14 @@ def answers_as_agent_service(url: str) -> bool:
 
 
 @contextmanager
-def own_service(start: Start, project: Path | None = None) -> Iterator[ServiceClient]:
+def own_service(
+    start: Start, project: Path | None = None, *, needs_keys: bool = True
+) -> Iterator[ServiceClient]:
     """A service in this process, on a socket that only this user can reach; gone afterwards."""
     from agent_service.app import Service
     from agent_service.cli.http_server import HttpServer
 
-    launch = _private_launch(start, project)
+    launch = _private_launch(start, project, needs_keys=needs_keys)
     with tempfile.TemporaryDirectory(prefix="agent-", dir=_socket_folder()) as folder:  # mode 0700
         socket_path = str(Path(folder) / "socket")
         ready = threading.Event()
@@ -108,7 +112,7 @@ def own_service(start: Start, project: Path | None = None) -> Iterator[ServiceCl
                 yield ServiceClient(http)
 
 
-def _private_launch(start: Start, project: Path | None) -> Launch:
+def _private_launch(start: Start, project: Path | None, *, needs_keys: bool) -> Launch:
     """As configured, but for ourselves alone: no keys, no port, and the project among the allowed folders."""
     return start.launch(
         {
@@ -116,7 +120,8 @@ def _private_launch(start: Start, project: Path | None) -> Launch:
             "server.port": 0,
             "server.api_keys": [],
             "agent.allowed_roots": allowed_roots(start, [project.resolve()] if project else []),
-        }
+        },
+        needs_keys=needs_keys,
     )
 
 

@@ -24,7 +24,7 @@ from agent_service.cli.terminal import Terminal
 from agent_service.cli.wording import command_name, laid_out
 from agent_service.config_file import ConfigError
 from agent_service.data_dir import prepare_data_dir
-from agent_service.keys.joining import Joined
+from agent_service.keys.joining import Joined, join
 from agent_service.keys.reading import joined_accounts
 from agent_service.local_model.engine import available_memory, engine_available
 from agent_service.local_model.weights import CODER_1_5B, installed
@@ -88,7 +88,7 @@ async def _checks(config: Path | None, overrides: Mapping[str, object]) -> Async
     yield _python()
     try:
         start = read_start(config, overrides)
-        joined = Joined(start.routing)
+        joined = join(start.settings, start.environ, [], needs_keys=False)
     except ConfigError as error:
         yield Check("configuration", "broken", str(error), "Mend it; nothing else can be looked at before.")
         return
@@ -106,16 +106,20 @@ async def _checks(config: Path | None, overrides: Mapping[str, object]) -> Async
     yield _file_access()
     yield _tools(start)
     usable = 0
+    served = bool(joined.keyless) and answers_as_agent_service(default_url(start))
+    for name, told in joined.keyless.items():
+        yield _keyless(name, told, served=served)
     for check in await asyncio.gather(*(_provider(spec, start, joined) for spec in providers)):
         usable += check.state == "ok"
         yield check
-    for check in await _local_servers(start, used=not providers):
-        usable += check.state == "ok" and not providers
+    alone = not providers and not joined.keyless
+    for check in await _local_servers(start, used=alone):
+        usable += check.state == "ok" and alone
         yield check
-    embedded = _embedded(start, used=not providers)
-    usable += embedded.state == "ok" and not providers
+    embedded = _embedded(start, used=alone)
+    usable += embedded.state == "ok" and alone
     yield embedded
-    if not usable:
+    if not usable and not joined.keyless:
         yield Check("models", "broken", "no model can be used", "" if providers else HOW_TO_BEGIN)
     for check in _service(start):
         yield check
@@ -192,6 +196,13 @@ async def _provider(spec: ProviderSpec, start: Start, joined: Joined) -> Check:
     finally:
         with suppress(ProviderError):
             await provider.aclose()
+
+
+def _keyless(name: str, told: str, *, served: bool) -> Check:
+    """A configured provider whose key is not here; `served`: a service runs, which may have it."""
+    if served:
+        return Check(name, "hint", told, "The service that runs may have it; then nothing is wrong.")
+    return Check(name, "broken", told, "The service does not start from here before.")
 
 
 def _where_set(spec: ProviderSpec, start: Start, joined: Joined) -> str:

@@ -26,7 +26,7 @@ _STATES = {"accepted": ("✓ ", "green"), "refused": ("✗ ", "red"), "unknown":
 
 def list_providers(start: Start, *, everything: bool, as_json: bool) -> None:
     """Show the providers, their tier, keys and health."""
-    with connect(start) as client:
+    with connect(start, needs_keys=False) as client:
         providers = client.providers(everything=everything)
     if as_json:
         write_json({"data": providers})
@@ -44,7 +44,7 @@ def list_providers(start: Start, *, everything: bool, as_json: bool) -> None:
 
 def show_provider(start: Start, name: str, *, as_json: bool) -> None:
     """Show a provider and its accounts."""
-    with connect(start) as client:
+    with connect(start, needs_keys=False) as client:
         provider = client.provider(name)
     if as_json:
         write_json(provider)
@@ -82,7 +82,7 @@ def add_account(start: Start, name: str, account: Json, *, key_from_stdin: bool,
 def remove_account(start: Start, name: str, account: str | None, *, yes: bool) -> int:
     """Delete stored accounts after asking; returns the exit code."""
     terminal = Terminal()
-    with connect(start) as client:
+    with connect(start, needs_keys=False) as client:
         stored = [each for each in client.provider(name)["accounts"] if each["source"] == "store"]
         names = [each["account"] for each in stored if account in (None, each["account"])]
         what = ", ".join(f"{name}/{each}" for each in names)
@@ -131,7 +131,7 @@ def try_keys(start: Start, name: str | None, *, as_json: bool) -> int:
 
 def rotate_master_key(start: Start) -> None:
     """Encrypt all stored keys anew."""
-    with connect(start) as client:
+    with connect(start, needs_keys=False) as client:
         rotated = client.rotate_master_key()
     terminal = Terminal()
     count = rotated["accounts"]

@@ -46,20 +46,22 @@ class Start:
     @property
     def beginning(self) -> str:
         """What goes on before a model first speaks: without a provider, one of this machine is loaded."""
-        return "working" if self.routing.providers else "loading the model"
+        configured = self.settings.providers or self.routing.providers
+        return "working" if configured else "loading the model"
 
     def secrets(self) -> set[str]:
         """The providers' keys, to be kept out of logs; a service adds those that are stored."""
-        keys = [spec.api_key for spec in self.routing.providers]
+        # A running service may have the keys that this process lacks.
+        keys = [spec.api_key for spec in routing_config(self.settings, self.environ, {}).providers]
         self.known_secrets.update(key.get_secret_value() for key in keys if key is not None)
         return self.known_secrets
 
-    def launch(self, overrides: Mapping[str, object] | None = None) -> Launch:
+    def launch(self, overrides: Mapping[str, object] | None = None, *, needs_keys: bool = True) -> Launch:
         """What a service is made from; `overrides` win over everything else."""
         from agent_service.app import Launch
 
         given = {**self.overrides, **(overrides or {})}
-        return Launch(self.environ, self.config, given, secrets=self.known_secrets)
+        return Launch(self.environ, self.config, given, secrets=self.known_secrets, needs_keys=needs_keys)
 
 
 def read_start(config: Path | None, overrides: Mapping[str, object] | None = None) -> Start:

@@ -26,7 +26,7 @@ _COUNTS = {
 def show_usage(start: Start, by: str, days: int, *, everybody: bool, as_json: bool) -> None:
     """Print a table of the last days (UTC), and their total."""
     first = datetime.now(UTC).date() - timedelta(days=days - 1)
-    with connect(start) as client:
+    with connect(start, needs_keys=False) as client:
         report = client.usage(by, first.isoformat(), everybody=everybody)
     if as_json:
         write_json(report)

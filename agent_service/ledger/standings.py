@@ -31,7 +31,9 @@ logger = logging.getLogger(__name__)
 SAVE_SECONDS = 2.0
 CAPS_SECONDS = 30.0
 """After so long it is seen again what was spent, by other processes too."""
-_PREFIX = "standing:"
+PROOFS_SECONDS = 5.0
+"""After so long it is seen which accounts other processes tried and found good."""
+_PREFIX, _PROOF = "standing:", "proof:"
 
 
 class StandingShelf:
@@ -40,11 +42,13 @@ class StandingShelf:
     def __init__(self, memory: RouterMemory) -> None:
         self._memory = memory
         self._saved: dict[str, bytes] = {}
+        self._proofs: dict[str, bytes] = {}
         self._seals: dict[str, tuple[ProviderSpec, str]] = {}
 
     async def load(self) -> None:
         """Read what was saved."""
         self._saved = await self._memory.load(_PREFIX)
+        self._proofs = await self._memory.load(_PROOF)
 
     async def standing(self, spec: ProviderSpec) -> Standing | None:
         """What is known of the account; None when nothing is, or it has another key or address now."""
@@ -73,6 +77,26 @@ class StandingShelf:
         await self._memory.save(changed)
         self._saved |= changed
 
+    async def prove(self, specs: Iterable[ProviderSpec]) -> None:
+        """Tell other processes that these accounts were tried and are good."""
+        now = time.time()
+        proofs = {_PROOF + each.account_id: orjson.dumps([await self.seal(each), now]) for each in specs}
+        await self._memory.save(proofs)
+        self._proofs |= proofs
+
+    async def newly_proven(self, specs: Iterable[ProviderSpec]) -> list[str]:
+        """Those of these accounts that another process found good since the last look, by their ids."""
+        before, self._proofs = self._proofs, await self._memory.load(_PROOF)
+        found = []
+        for spec in specs:
+            name = _PROOF + spec.account_id
+            data = self._proofs.get(name)
+            if data is None or data == before.get(name):
+                continue
+            if data.startswith(orjson.dumps([await self.seal(spec)])[:-1]):
+                found.append(spec.account_id)
+        return found
+
     async def seal(self, spec: ProviderSpec) -> str:
         """What tells whether it is the same account. Slow to make: no short key is to be guessed from it."""
         known = self._seals.get(spec.account_id)
@@ -95,6 +119,8 @@ class StandingKeeper:
         self._pool, self._health, self._clock = pool, health, clock
         self._shelf, self._budgets = shelf, budgets
         self._resumed: Mapping[str, ProviderSpec] = {}
+        self._told: dict[str, int] = {}
+        """Of each account, the proofs that other processes know of."""
 
     async def __aenter__(self) -> Self:
         await self._shelf.load()
@@ -102,7 +128,11 @@ class StandingKeeper:
         await self.look_at_caps()
         self._chores = [
             asyncio.create_task(repeat(chore, seconds, after=seconds))
-            for chore, seconds in ((self.save, SAVE_SECONDS), (self.look_at_caps, CAPS_SECONDS))
+            for chore, seconds in (
+                (self.save, SAVE_SECONDS),
+                (self.look_at_caps, CAPS_SECONDS),
+                (self.look_at_proofs, PROOFS_SECONDS),
+            )
         ]
         return self
 
@@ -120,6 +150,7 @@ class StandingKeeper:
     async def save(self) -> None:
         """Keep how the accounts in service stand. Raises SQLAlchemyError, DatabaseUnusable."""
         await self._resume()
+        await self._tell_proofs()
         snapshot = self._health.snapshot(self._clock())
         await self._shelf.save(
             [(spec, self._health.standing(spec.account_id, snapshot)) for spec in self._pool.specs]
@@ -134,6 +165,21 @@ class StandingKeeper:
                 self._health.capped(spec.account_id, self._clock(), broke.retry_after or 0.0, str(broke))
             else:
                 self._health.uncapped([spec.account_id])
+
+    async def look_at_proofs(self) -> None:
+        """Ask those again that another process tried and found good. Raises as `save`."""
+        for place in await self._shelf.newly_proven(self._pool.specs):
+            self._health.proven(place)
+            self._told[place] = self._health.proofs[place]
+
+    async def _tell_proofs(self) -> None:
+        proofs = dict(self._health.proofs)
+        await self._shelf.prove(
+            spec
+            for spec in self._pool.specs
+            if proofs.get(spec.account_id) != self._told.get(spec.account_id)
+        )
+        self._told = proofs
 
     async def _resume(self) -> None:
         """Go on from what is known of accounts that came into service."""

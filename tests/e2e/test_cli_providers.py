@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.desk import Desk, Screen
-from tests.upstream import ScriptedUpstream
+from tests.e2e.desk import PATIENCE, Desk, Screen
+from tests.service import wait_until
+from tests.upstream import ScriptedUpstream, status
 
 KEY, WRONG = "sk-good-0123456789abcdWXYZ", "sk-wrong-9876543210QRST"
 
@@ -105,7 +106,7 @@ def test_an_import_says_what_was_taken_skipped_and_why(desk: Desk, upstream: Scr
     assert "✗ github/default: GitHub Models was retired" in tried.stdout
     assert "good" not in desk.call("providers", "list").stdout
     done = desk.call("providers", "import", str(file))
-    assert done.returncode == 0, done.stderr
+    assert (tried.returncode, done.returncode) == (1, 1), done.stderr
     assert "✓ good/default is stored" in done.stdout
     assert "✗ bad/default: The key was not stored" in done.stdout
     assert "✗ far/default: base_url: must start with https://" in done.stdout
@@ -113,6 +114,19 @@ def test_an_import_says_what_was_taken_skipped_and_why(desk: Desk, upstream: Scr
     assert "1 taken, 3 refused, 1 note." in done.stdout
     assert not re.search(f"{KEY}|{WRONG}", tried.stdout + done.stdout + done.stderr)
     assert desk.call("providers", "import", "no-such-file").returncode == 2
+
+
+def test_of_a_broken_file_nothing_is_imported(desk: Desk, upstream: ScriptedUpstream) -> None:
+    file = desk.project / "keys.yaml"
+    place = f'  mine:\n    base_url: "{upstream.base_url}"\n      allow_private: true\n'
+    file.write_text(f"providers:\n  groq:\n    api_key: {KEY}\n{place}")
+    broken = desk.call("providers", "import", str(file), "--no-verify")
+    assert broken.returncode == 2 and "(YAML), line 6: it is not valid YAML" in broken.stderr
+    file.write_bytes(f"GROQ_API_KEY={KEY}\n".encode("utf-16"))
+    no_text = desk.call("providers", "import", str(file), "--no-verify")
+    assert no_text.returncode == 2 and "is no text, or not in UTF-8; save it as UTF-8." in no_text.stderr
+    assert KEY not in broken.stderr + no_text.stderr
+    assert not {"groq", "mine"} & set(desk.call("providers", "list").stdout.split())
 
 
 def test_an_imported_file_sends_no_variable_to_its_own_address_unasked(
@@ -175,6 +189,40 @@ def test_a_lost_master_key(desk: Desk, upstream: ScriptedUpstream) -> None:
     assert desk.call(*adding(upstream), stdin=KEY).returncode == 0
 
 
+def test_the_dialogue_changes_the_key_of_a_stored_server_of_ones_own(desk: Desk) -> None:
+    with ScriptedUpstream(otherwise="ok", models=("coder",)) as open_to_all:
+        adding_mine = [*adding(open_to_all), "--cap", "3"]
+        assert desk.call(*adding_mine, stdin="sk-former-0123456789OLD1").returncode == 0
+        screen = Screen(desk.command("providers", "configure"), desk.project, desk.environ)
+        screen.until("mine*")
+        screen.until("Provider (Enter to end) ›")
+        screen.type("mine\n")
+        screen.until("(Enter for `default`)")
+        screen.type("\n")
+        screen.until(f"mine/default is stored at {open_to_all.base_url}")
+        screen.until("Key, not shown (Enter to leave it)")
+        asked = len(open_to_all.requests)
+        screen.type(f"{KEY}\n")
+        screen.until("✓ stored: 1 model listed; coder answered")
+        assert len(open_to_all.requests) > asked, "the key is tried at the stored address"
+        screen.wait_for(lambda: screen.text.count("Provider (Enter to end) ›") == 2)
+        screen.type("mine\n")
+        screen.wait_for(lambda: screen.text.count("(Enter for `default`)") == 2)
+        screen.type("work\n")
+        screen.wait_for(lambda: screen.text.count("Key, not shown (Enter to leave it)") == 2)
+        screen.type("sk-second-0123456789NEW2\n")
+        screen.wait_for(lambda: screen.text.count("✓ stored") == 2)
+        screen.type("\n")
+        assert screen.end() == 0
+        first, second = json.loads(desk.call("providers", "show", "mine", "--json").stdout)["accounts"]
+        assert (first["account"], first["key"], first["cap_usd_per_day"]) == ("default", "...WXYZ", 3)
+        assert (second["account"], second["key"], second["base_url"]) == (
+            "work",
+            "...NEW2",
+            first["base_url"],
+        )
+
+
 def test_the_dialogue_tells_a_wrong_key_at_once(desk: Desk, upstream: ScriptedUpstream) -> None:
     screen = Screen(desk.command("providers", "configure"), desk.project, desk.environ)
     screen.until("Provider (Enter to end) ›")
@@ -200,3 +248,42 @@ def test_the_dialogue_tells_a_wrong_key_at_once(desk: Desk, upstream: ScriptedUp
     assert screen.text.endswith("1 stored.\n")
     assert WRONG not in screen.raw and KEY not in screen.raw
     assert "...WXYZ" in desk.call("providers", "show", "mine").stdout
+
+
+def test_what_asks_no_model_needs_no_keys_of_providers(desk: Desk, upstream: ScriptedUpstream) -> None:
+    desk.config.write_text(
+        f"server: {{port: {desk.port}}}\nrouter: {{detect_local: false}}\n"
+        f"providers:\n  groq: {{base_url: {upstream.base_url}, models: [{{id: coder}}]}}\n"
+    )
+    for words in (("usage",), ("threads", "list"), ("providers", "list")):
+        alone = desk.call(*words)
+        assert alone.returncode == 0, alone.stderr
+        assert ("set GROQ_API_KEY" in alone.stdout) == (words[0] == "providers")
+    for words in (("serve",), ("run", "Anything")):
+        refused = desk.call(*words)
+        assert refused.returncode == 2
+        assert "providers.groq.api_key: is missing; write it here, or set GROQ_API_KEY" in refused.stderr
+    examined = desk.call("doctor")
+    assert examined.returncode == 1 and "✗ groq  " in examined.stdout and "✓ database" in examined.stdout
+    desk.environ["GROQ_API_KEY"] = KEY
+    desk.serve()
+    del desk.environ["GROQ_API_KEY"]
+    for words in (("usage",), ("models",), ("run", "Say ok"), ("doctor",)):
+        served = desk.call(*words)
+        assert served.returncode == 0, served.stderr
+    assert "The service that runs may have it" in served.stdout
+
+
+def test_a_good_test_by_another_process_ends_the_rest_of_an_account_without_money(desk: Desk) -> None:
+    folder = ("--data-dir", str(Path(desk.environ["HOME"]) / "kept"))
+    with ScriptedUpstream([status(402, "Insufficient balance")], otherwise="ok", models=("coder",)) as poor:
+        desk.config.write_text(
+            f"server: {{port: {desk.port}}}\nrouter: {{detect_local: false}}\n"
+            f"providers:\n  poor: {{base_url: {poor.base_url}, api_key: {KEY}, models: [{{id: coder}}]}}\n"
+        )
+        desk.serve(*folder)
+        assert desk.call("run", "Say ok").returncode == 1
+        assert "its account is out of money" in desk.call("models", "--why", "a task").stdout
+        assert "✓ poor/default" in desk.call("providers", "test", *folder).stdout
+        wait_until(lambda: "the only one" in desk.call("models", "--why", "a task").stdout, PATIENCE)
+        assert desk.call("run", "Say ok").returncode == 0

@@ -298,6 +298,8 @@ def test_an_import_can_do_without_asking_the_providers(tmp_path: Path) -> None:
         (note,) = done["notes"]
         assert note["where"] == "line 2" and "NOBODYS_API_KEY" in note["reason"]
         assert imported(service, text="")["accounts"] == []
+        broken = imported(service, text=f"groq\n  api-key {KEY}\n", name="keys.yaml", verify=False)
+        assert broken["accounts"] == [] and broken["notes"][0]["lost"] == "file"
         too_much = service.client.post("/api/providers/import", json={"text": f"# {KEY}" * 20_000})
         assert error(too_much) == (422, "invalid_request", "text") and KEY not in too_much.text
 

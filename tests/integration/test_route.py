@@ -223,7 +223,7 @@ def test_a_name_that_means_nothing_does_not_take_its_provider_down(tmp_path: Pat
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (status(429, "You exceeded your current quota", error_code="insufficient_quota"), "refuses us"),
+        (status(429, "You exceeded your current quota", error_code="insufficient_quota"), "out of money"),
         (status(400, "API key not valid. Please pass a valid API key."), "key was refused"),
     ],
 )

@@ -125,6 +125,33 @@ def test_a_disabled_key_stays_so_until_it_is_another_one_or_proves_good(tmp_path
     on(tmp_path / "state.db", scenario)
 
 
+def test_an_account_that_another_process_finds_good_is_asked_again(place: Place) -> None:
+    async def scenario(database: Database) -> None:
+        serving, other = Process(database, NOON), Process(database, NOON, work(headers={"X": "p2"}))
+        async with serving.keeper, other.keeper:
+            for until_changed in (False, True):
+                for each in (serving, other):
+                    each.health.refused(KEY, 0, "a said no", whole_account=True, until_changed=until_changed)
+                await serving.keeper.save()
+                async with Process(database, NOON).keeper:
+                    pass  # who tried nothing has nothing to tell
+                await serving.keeper.look_at_proofs()
+                assert serving.seconds() is not None
+                trying = Process(database, NOON)
+                async with trying.keeper:
+                    trying.health.proven("a:work")
+                for each in (serving, other):
+                    await each.keeper.look_at_proofs()
+                assert serving.seconds() is None
+                assert other.seconds() is not None, "it has another key"
+            serving.health.refused(KEY, 0, "a said no", whole_account=True)
+            await serving.keeper.save()
+            await serving.keeper.look_at_proofs()
+            assert serving.seconds() is not None, "what was told by others is not told again"
+
+    on(place, scenario)
+
+
 def test_what_was_asked_today_is_counted_over_restarts_and_no_longer(tmp_path: Path) -> None:
     async def scenario(database: Database) -> None:
         for number in range(3):

@@ -118,6 +118,18 @@ def test_why_is_told_by_account() -> None:
     )
 
 
+def test_an_account_out_of_money_says_so() -> None:
+    at = room(account("default", SPENT), account("work"))
+    assert answered(at) == "work"
+    assert asyncio.run(at.router.explain(ask())).candidates[-1].reason == (
+        "left alone for 300 s: its account is out of money (a answered 402)"
+    )
+    alone = room(account("default", SPENT))
+    for expected in ("a answered 402", "in 300 s, or when `agent-service providers test a` finds it good"):
+        with pytest.raises(KeyRefused, match=expected):
+            answered(alone)
+
+
 def test_a_key_that_proves_good_is_asked_again() -> None:
     only = account("work", BAD_KEY, "ok")
     at = room(only)
