@@ -77,7 +77,7 @@ class Launch:
     secrets: set[str] = field(default_factory=set, repr=False, compare=False)
     """The keys of all accounts are added here as they are met, for whoever keeps secrets out of a log."""
     needs_keys: bool = True
-    """False = no model will be asked, so that configured providers may lack their keys."""
+    """False = no model will be asked: configured providers may lack their keys, and runs are left alone."""
 
     def settings(self) -> Settings:
         """The settings as they are now. Raises ConfigError."""
@@ -183,7 +183,9 @@ class Service:
             stream=feed.publish,
         )
         retention = Retention(settings.state.keep_checkpoints, settings.state.keep_events_days)
-        supervisor = await stack.enter_async_context(RunSupervisor(parts, stores, retention))
+        supervisor = await stack.enter_async_context(
+            RunSupervisor(parts, stores, retention, takes_up=launch.needs_keys)
+        )
         reload = Reload(launch.settings, settings, models, accounts, ledger)
         follow = partial(reload.follow, launch.config_file)
         await stack.enter_async_context(repeating(follow, LOOK_SECONDS))

@@ -49,6 +49,7 @@ class RunningService:
         *upstreams: ScriptedUpstream,
         key: str | None = None,
         environ: Mapping[str, str] | None = None,
+        needs_keys: bool = True,
         **sections: Any,
     ) -> None:
         providers = {f"up{number}": provider_row(each) for number, each in enumerate(upstreams, 1)}
@@ -66,7 +67,7 @@ class RunningService:
         agent = config.setdefault("agent", {})
         agent.setdefault("allowed_roots", [str(home)])
         self.config_file.write_text(yaml.safe_dump(config))
-        self.service = Service(Launch(variables, self.config_file, cwd=home))
+        self.service = Service(Launch(variables, self.config_file, cwd=home, needs_keys=needs_keys))
 
     def __enter__(self) -> Self:
         config = uvicorn.Config(self.service.asgi, port=0, log_level="warning", timeout_graceful_shutdown=5)

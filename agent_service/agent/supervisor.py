@@ -72,8 +72,12 @@ class ActiveRun:
 class RunSupervisor:
     """Performs claimed runs in the background and stores what they came to. Use it with `async with`."""
 
-    def __init__(self, parts: AgentParts, stores: Stores, retention: Retention) -> None:
+    def __init__(
+        self, parts: AgentParts, stores: Stores, retention: Retention, *, takes_up: bool = True
+    ) -> None:
+        """`takes_up`: whether to go on with runs whose process died, as somebody must who has the models."""
         self._parts = parts
+        self._takes_up = takes_up
         self._stores = stores
         self._retention = retention
         self._active: dict[str, ActiveRun] = {}
@@ -288,7 +292,7 @@ class RunSupervisor:
 
     async def _take_over(self) -> None:
         """Go on with runs whose process died, here or elsewhere, from their last checkpoint."""
-        if self._draining.is_set():
+        if self._draining.is_set() or not self._takes_up:
             return
         for thread_id in await abandoned_threads(self._stores.database, self._active.keys()):
             with of_one_thread(thread_id, "taking up runs"):

@@ -76,7 +76,7 @@ def _row_for_programs(thread: dict[str, Any], _names: list[str], _left: set[str]
 
 def show_thread(start: Start, thread_id: str, *, as_json: bool) -> None:
     """Show a thread, its latest run and its open questions."""
-    with connect(start) as client:
+    with connect(start, needs_keys=False) as client:
         thread = client.thread(client.full_id(thread_id))
     if as_json:
         write_json(thread)
@@ -131,7 +131,7 @@ def follow_thread(start: Start, thread_id: str, *, yes: bool = False, as_json: b
 
 def show_diff(start: Start, thread_id: str) -> None:
     """Show what the thread changed; in a pipe byte by byte, for `git apply`."""
-    with connect(start) as client:
+    with connect(start, needs_keys=False) as client:
         diff = client.diff(client.full_id(thread_id))
     terminal = Terminal()
     print_diff(terminal.console, diff, live=terminal.live)
@@ -149,7 +149,7 @@ def cancel_thread(start: Start, thread_id: str) -> None:
 def delete_thread(start: Start, thread_id: str, *, yes: bool) -> int:
     """Delete the thread after asking; returns the exit code."""
     terminal = Terminal()
-    with connect(start) as client:
+    with connect(start, needs_keys=False) as client:
         thread = client.thread(client.full_id(thread_id))
         terminal.line((thread["title"], "bold"), (f"  {thread['thread_id']}", "dim"))
         if not yes and not confirmed(terminal, "Delete this thread? Files in the project stay. [y/N] "):

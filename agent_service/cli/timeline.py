@@ -24,7 +24,7 @@ from agent_service.cli.wording import command_name
 
 def show_history(start: Start, thread_id: str, *, limit: int, as_json: bool) -> None:
     """Show the moments to which a thread can go back, numbered back from the present."""
-    with connect(start) as client:
+    with connect(start, needs_keys=False) as client:
         thread_id = client.full_id(thread_id)
         if as_json:
             write_json(client.history(thread_id, limit))
@@ -98,7 +98,7 @@ def rewind_thread(
 ) -> int:
     """Take a thread back, after asking if files would change; returns the exit code."""
     terminal = Terminal(to_stderr=as_json)
-    with connect(start) as client:
+    with connect(start, needs_keys=False) as client:
         thread = client.thread(client.full_id(thread_id))
         checkpoint_id = find_moment(client, thread["thread_id"], checkpoint_id)
         # Files to undo, an open question or a failed run leave something to go back from even so.
@@ -142,7 +142,7 @@ def prune_threads(start: Start, wanted: Clearing, *, yes: bool, dry_run: bool, a
     """Clear away old checkpoints or whole threads, after showing them and asking; returns the exit code."""
     wanted.check()
     terminal = Terminal(to_stderr=as_json)
-    with connect(start) as client:
+    with connect(start, needs_keys=False) as client:
 
         def prune(*, only_look: bool) -> dict[str, Any]:
             return client.prune(wanted.keep, wanted.older_than, delete=wanted.delete, dry_run=only_look)

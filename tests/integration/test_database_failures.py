@@ -214,6 +214,24 @@ def test_a_claim_that_was_not_heard_of_is_taken_up(tmp_path: Path) -> None:
         assert service.thread("thread-01")["agent_status"] == "completed"
 
 
+def test_who_lacks_the_keys_of_providers_takes_up_no_run(tmp_path: Path) -> None:
+    with ScriptedUpstream(["One.", "Two."]) as upstream:
+        with RunningService(tmp_path, upstream) as service:
+            service.invoke("one", thread_id="thread-01")
+        with closing(sqlite3.connect(state_file(service))) as connection:
+            connection.execute(
+                "UPDATE threads SET status = 'running', holder = 'other-boot:1:1:1', lease_until = 1.0"
+            )
+            connection.execute("UPDATE runs SET response = NULL, finished_at = NULL")
+            connection.commit()
+        with RunningService(tmp_path, needs_keys=False) as service:
+            time.sleep(1.0)  # it would look at once
+            assert service.thread("thread-01")["status"] == "running"
+        with RunningService(tmp_path, upstream) as service:
+            wait_until(lambda: service.thread("thread-01")["status"] == "idle")
+            assert service.thread("thread-01")["agent_status"] == "completed"
+
+
 def test_a_run_whose_project_went_meanwhile_comes_to_rest(tmp_path: Path, project: Path) -> None:
     with ScriptedUpstream(["One."]) as upstream, RunningService(tmp_path, upstream) as service:
         service.invoke("one", thread_id="thread-01", project_directory=str(project))
