@@ -7,8 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from checkpoints.damage import is_damage
-from checkpoints.diagnosis import passes
+from checkpoints.diagnosis import is_damage, passes
 from checkpoints.errors import CheckpointError
 
 logger = logging.getLogger(__name__)

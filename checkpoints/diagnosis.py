@@ -109,6 +109,11 @@ def passes(error: Exception) -> bool:
     return isinstance(error, SQLAlchemyError) and diagnose(error) not in _LASTING
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether the database itself is damaged, so that nothing but a backup helps."""
+    return isinstance(error, DBAPIError) and diagnose(error) == _DAMAGED
+
+
 def diagnose(error: SQLAlchemyError) -> str:
     """What is wrong, and what to do."""
     if isinstance(error, PoolExhausted):

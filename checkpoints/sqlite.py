@@ -23,9 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from checkpoints import schema
-from checkpoints.damage import is_damage
 from checkpoints.database import Database, Operation, Readers, Synchronous, T
-from checkpoints.diagnosis import diagnose
+from checkpoints.diagnosis import diagnose, is_damage
 from checkpoints.errors import DatabaseUnusable
 from checkpoints.one_trip import OneTripConnection
 from checkpoints.rows import as_text

@@ -23,8 +23,7 @@ from agent_service.agent.parts import AgentParts
 from agent_service.agent.retention import Retention
 from agent_service.agent.withdrawal import withdraw_questions
 from agent_service.chores import of_one_thread, repeat
-from checkpoints.damage import is_damage
-from checkpoints.diagnosis import diagnose, passes
+from checkpoints.diagnosis import diagnose, is_damage, passes
 from checkpoints.errors import CheckpointError, DatabaseUnusable, LeaseLost, StateDamaged
 from checkpoints.giving_up import give_up
 from checkpoints.journal import Change

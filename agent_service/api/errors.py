@@ -22,8 +22,7 @@ from agent_service.documented import Documented
 from agent_service.errors import InvalidRequest, UnclearAnswer
 from agent_service.keys import errors as accounts
 from checkpoints import errors as store
-from checkpoints.damage import is_damage
-from checkpoints.diagnosis import diagnose
+from checkpoints.diagnosis import diagnose, is_damage
 from routing import errors as routing
 from routing.usage import BudgetExceeded
 
