@@ -41,6 +41,7 @@ def split(path: str) -> tuple[str, ...]:
             if len(part.encode()) > MAX_NAME_BYTES:
                 raise ToolError(f"a name in the path is longer than {MAX_NAME_BYTES} bytes")
             parts.append(part)
+    _refuse_malformed("/".join(parts))  # what is left may be blank, though the path was not
     return tuple(parts)
 
 

@@ -32,7 +32,7 @@ def test_spellings(given_path: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "", " ", "\t", ".", "./", "..", "../x", "a/../../x", "a/..", "/etc/passwd", "//x", "~", "~/x",
+        "", " ", " /.", "\t", ".", "./", "..", "../x", "a/../../x", "a/..", "/etc/passwd", "//x", "~", "~/x",
         "~root/x",
         "a\0b", "a\nb", "a\x7fb", "dir/", "a\\b", "a\ud800b", "n" * 256, "\u00e9" * 128,
         "d/" * 2048 + "x", "x" * 10**6,
