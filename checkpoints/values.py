@@ -15,7 +15,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from gc import get_referents
 from itertools import chain
 from operator import attrgetter, is_
 from threading import get_ident
@@ -58,9 +57,13 @@ _INTACT = {_SUM: 0, _CRC: 0x2144DF1C}
 """The CRC-32 of data with its checksum; earlier ones were a plain CRC, which leaves the code's residue."""
 REHASHED = 8
 """So many elements at the end of the part that looks unchanged are serialised again, in case something deep
-inside them was changed in place. LangGraph's nodes must not do that, but to the latest messages some do."""
+inside them was changed in place. LangGraph's nodes must not do that, but to the latest messages some do. Of
+an earlier message another content is seen, and nothing else."""
 REMEMBERED_LISTS = 32
 """How many channels' latest lists are kept in memory, to be compared with the next version."""
+
+
+_CONTENT = attrgetter("content")
 
 
 class Stored(NamedTuple):
@@ -163,20 +166,20 @@ def list_kind(value: Any) -> str:
 
 
 def _faces(elements: list[Any]) -> list[Any]:
-    """What elements show of themselves, in a row: to change one in place replaces at least one of these.
+    """What elements show of themselves, in a row: it tells which of them were changed in place since.
 
-    Of messages all at once: at every step it is asked of a thousand. What a dict refers to are in CPython all
-    its values in their order, and if not all its keys are plain strings, these too.
+    Of a message that is its content. At every step it is asked of thousands, and to look at all their fields
+    pushes the messages themselves out of the processor's cache, which the graph then reads in again.
     """
     if all(issubclass(kind, BaseMessage) for kind in {*map(type, elements)}):
-        return get_referents(*map(attrgetter("__dict__"), elements))
+        return [*map(_CONTENT, elements)]
     return [*chain.from_iterable(map(_face, elements))]
 
 
 def _face(element: Any) -> list[Any]:
     """With the length, where that can change: what one loses must not look like the beginning of the next."""
     if isinstance(element, BaseMessage):
-        return [*element.__dict__.values()]
+        return [element.content]
     if isinstance(element, list):
         return [len(element), *element]
     held = element if isinstance(element, dict) else getattr(element, "__dict__", {})
@@ -187,7 +190,7 @@ def _unchanged(objects: list[Any], faces: list[Any], earlier: Remembered) -> int
     """How many leading elements are the same objects as before, and look the same.
 
     `faces` are those of as many as there were. No list of them is copied: to count one more holder of each of
-    ten thousand values takes longer than to compare them.
+    thousands of values takes longer than to compare them.
     """
     count = at = 0
     try:

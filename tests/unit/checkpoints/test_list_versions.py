@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import OrderedDict
 from collections.abc import Callable
-from copy import copy, deepcopy
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from checkpoints.values import Encoder, _face, _faces
+from checkpoints.values import Encoder
 
 LENGTH = 40
 FAR_FROM_THE_END = 3
@@ -129,21 +128,6 @@ def test_what_was_changed_back_is_stored_again(made: str, change: Callable[[Any]
         last.content = before.content
     version = Encoder(SERDE).encode_list("4", elements, version)
     assert version.folded.root == Encoder(SERDE).encode_list("4", elements).folded.root
-
-
-def test_many_messages_show_what_each_of_them_shows() -> None:
-    made: list[BaseMessage] = [
-        HumanMessage("built", id="1"),
-        AIMessage("calls", tool_calls=[{"name": "t", "args": {"a": 1}, "id": "c"}]),
-        ToolMessage("answers", tool_call_id="c"),
-        HumanMessage.model_construct(content="constructed"),
-        AIMessageChunk(content="piece", id="2"),
-    ]
-    messages = [*made, *map(deepcopy, made), *pickle.loads(pickle.dumps(made)), made[0].model_copy()]
-    messages.append(SERDE.loads_typed(SERDE.dumps_typed(made[1])))
-    messages[0].content = "changed"
-    alone = [shown for each in messages for shown in _face(each)]
-    assert [*map(id, _faces(messages))] == [*map(id, alone)]
 
 
 @pytest.mark.parametrize("made", MAKERS)
