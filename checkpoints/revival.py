@@ -11,7 +11,8 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from itertools import product
+from types import NoneType
 from typing import Any
 
 import ormsgpack
@@ -23,27 +24,28 @@ MSGPACK = "msgpack"
 """The serialiser's name for what it makes of nearly everything."""
 _OPTION = ormsgpack.OPT_NON_STR_KEYS
 _CALL = ("name", "args", "id", "type")
-
-
-def _is_ordinary(kind: str, fields: dict[str, Any]) -> bool:
-    """Whether the validator would leave what messages have in common as it is."""
-    return (
-        type(fields["content"]) is str
-        and type(fields["additional_kwargs"]) is dict
-        and type(fields["response_metadata"]) is dict
-        and fields["type"] == kind
-        and _is_text_or_none(fields["name"])
-        and _is_text_or_none(fields["id"])
-    )
+_ANY_TEXT = (str, NoneType)
+_ORDINARY: dict[str, tuple[type, ...]] = {
+    "content": (str,),
+    "additional_kwargs": (dict,),
+    "response_metadata": (dict,),
+    "type": (str,),
+    "name": _ANY_TEXT,
+    "id": _ANY_TEXT,
+    "tool_calls": (list,),
+    "invalid_tool_calls": (list,),
+    "usage_metadata": (NoneType,),
+    "tool_call_id": (str,),
+    "artifact": (NoneType, str, dict, list),
+    "status": (str,),
+}
+"""The types of a message's fields that its validator leaves as they are, as far as a type can tell."""
 
 
 def _is_ordinary_ai(fields: dict[str, Any]) -> bool:
     return (
-        _is_ordinary("ai", fields)
-        and not fields["additional_kwargs"]  # the validator would look for calls in it
-        and fields["invalid_tool_calls"] == []
-        and fields["usage_metadata"] is None
-        and type(fields["tool_calls"]) is list
+        not fields["additional_kwargs"]  # the validator would look for calls in it
+        and not fields["invalid_tool_calls"]
         and all(map(_is_ordinary_call, fields["tool_calls"]))
     )
 
@@ -55,56 +57,53 @@ def _is_ordinary_call(call: Any) -> bool:
         and type(call["name"]) is str
         and type(call["args"]) is dict
         and {*map(type, call["args"])} <= {str}
-        and _is_text_or_none(call["id"])
+        and type(call["id"]) in _ANY_TEXT
         and call["type"] == "tool_call"
     )
 
 
 def _is_ordinary_result(fields: dict[str, Any]) -> bool:
-    return (
-        _is_ordinary("tool", fields)
-        and type(fields["tool_call_id"]) is str
-        and fields["status"] in ("success", "error")
-    )
-
-
-def _is_text_or_none(value: Any) -> bool:
-    return value is None or type(value) is str
+    return fields["status"] in ("success", "error")
 
 
 class _Class:
     """A class of messages, with what a message needs to be made of its fields."""
 
-    def __init__(self, kind: Any, is_ordinary: Callable[[dict[str, Any]], bool]) -> None:
+    def __init__(self, kind: Any, name: str, is_ordinary: Callable[[dict[str, Any]], bool]) -> None:
         self.kind = kind
+        self._name = name
         self._is_ordinary = is_ordinary
         self._validate = kind.__pydantic_validator__.validate_python
-        self._names = {*kind.model_fields}
         self.order = tuple(kind.model_fields)
+        self._names = {*self.order}
+        self._types = {*product(*(_ORDINARY.get(each, ()) for each in self.order))}
 
     def make(self, fields: dict[str, Any]) -> Any:
         """The message. Raises what the validator raises."""
         made = self.kind.__new__(self.kind)
-        if not self._is_ordinary(fields):
+        if (
+            tuple(map(type, fields.values())) not in self._types
+            or fields["type"] != self._name
+            or not self._is_ordinary(fields)
+        ):
             return self._validate(fields, self_instance=made)
-        made.__setstate__(
-            {
-                "__dict__": fields,
-                "__pydantic_fields_set__": self._names.copy(),
-                "__pydantic_extra__": {},
-                "__pydantic_private__": None,
-            }
-        )
+        _set(made, "__dict__", fields)
+        _set(made, "__pydantic_fields_set__", self._names.copy())
+        _set(made, "__pydantic_extra__", {})
+        _set(made, "__pydantic_private__", None)
         return made
 
+
+_set = object.__setattr__
+"""As pydantic itself gives a model its fields; a message's own method would validate them."""
 
 _KNOWN = {
     (known.kind.__module__, known.kind.__name__): known
     for known in (
-        _Class(AIMessage, _is_ordinary_ai),
-        _Class(HumanMessage, partial(_is_ordinary, "human")),
-        _Class(SystemMessage, partial(_is_ordinary, "system")),
-        _Class(ToolMessage, _is_ordinary_result),
+        _Class(AIMessage, "ai", _is_ordinary_ai),
+        _Class(HumanMessage, "human", lambda _: True),
+        _Class(SystemMessage, "system", lambda _: True),
+        _Class(ToolMessage, "tool", _is_ordinary_result),
     )
 }
 """Every serialiser makes these, whatever its list of allowed classes says."""
