@@ -153,10 +153,16 @@ class HttpProvider:
         return self._send(self._request("POST", url, encoded), patience, card.id)
 
     def _request(self, method: str, url: str, content: bytes | None = None) -> httpx.Request:
-        """As the client would build it, its headers merged and addresses parsed once instead of each time."""
-        return httpx.Request(
-            method, _parsed(url), headers=self._headers, content=content, extensions=self._extensions
+        """As the client would build it, its headers merged and addresses parsed once instead of each time.
+
+        `Host` and `Content-Length` are left to aiohttp, which sets them in any case.
+        """
+        stream = httpx.ByteStream(content or b"")
+        request = httpx.Request(
+            method, _parsed(url), headers=self._headers, stream=stream, extensions=self._extensions
         )
+        request.read()
+        return request
 
     @contextlib.asynccontextmanager
     async def _send(
