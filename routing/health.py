@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from math import inf
 from typing import Literal
 
@@ -115,9 +114,9 @@ class Health:
         """
         old = self._records.of(key)
         rate = _average(old.trust(now), 1.0, TRUST_SMOOTHING)
-        well = replace(old, success_rate=rate, seen_at=now, attempts=0, faults=0)
-        if old.cause != "rate limit" or old.blocked_until <= now:
-            well = replace(well, blocked_until=0.0, cause=None, words="")
+        well = old._replace(success_rate=rate, seen_at=now, attempts=0, faults=0)
+        if old.cause and (old.cause != "rate limit" or old.blocked_until <= now):
+            well = well._replace(blocked_until=0.0, cause=None, words="")
         self._records.put(key, well)
         self._doubted.discard(key[0])
         whole = (key[0], WHOLE_ACCOUNT)
@@ -148,8 +147,7 @@ class Health:
             ttft = max(0.0, ttft - reading)
         self._records.put(
             key,
-            replace(
-                old,
+            old._replace(
                 ttft=old.ttft if ttft is None else _average(old.ttft, ttft),
                 speed=old.speed if speed is None else _average(old.speed, speed),
                 timed_at=now,
@@ -158,12 +156,12 @@ class Health:
 
     def recalled(self, key: Key, now: float, *, ttft: float | None, speed: float | None) -> None:
         """This was measured before the last restart."""
-        self._records.put(key, replace(self._records.of(key), ttft=ttft, speed=speed, timed_at=now))
+        self._records.put(key, self._records.of(key)._replace(ttft=ttft, speed=speed, timed_at=now))
 
     def used(self, key: Key, now: float, tokens: int) -> None:
         """A request of so many tokens goes to it; `ended` or `withdrawn` tells when that is over."""
         old = self._records.of(key)
-        self._records.put(key, replace(old, used=old.load(now) + tokens, used_at=now))
+        self._records.put(key, old._replace(used=old.load(now) + tokens, used_at=now))
         tally = self._tallies[key[0]]
         tally.add(now + self._epoch, requests=1, tokens=tokens)
         tally.in_flight += 1
@@ -171,7 +169,7 @@ class Health:
     def ended(self, key: Key, now: float, tokens: int) -> None:
         """A request that was told to `used` is over, after so many tokens of an answer."""
         old = self._records.of(key)
-        self._records.put(key, replace(old, used=old.load(now) + tokens, used_at=now))
+        self._records.put(key, old._replace(used=old.load(now) + tokens, used_at=now))
         tally = self._tallies[key[0]]
         tally.add(now + self._epoch, tokens=tokens)
         tally.in_flight -= 1
@@ -179,7 +177,7 @@ class Health:
     def withdrawn(self, key: Key, began: float, tokens: int) -> None:
         """A request that was told to `used` at `began` did not go out after all."""
         old = self._records.of(key)
-        self._records.put(key, replace(old, used=max(0.0, old.used - tokens)))
+        self._records.put(key, old._replace(used=max(0.0, old.used - tokens)))
         tally = self._tallies[key[0]]
         tally.take_back(began + self._epoch, requests=1, tokens=tokens)
         tally.in_flight -= 1
@@ -197,7 +195,7 @@ class Health:
         """One attempt failed."""
         old = self._records.of(key)
         rate = _average(old.trust(now), 0.0, TRUST_SMOOTHING)
-        self._records.put(key, replace(old, success_rate=rate, seen_at=now, attempts=old.attempts + 1))
+        self._records.put(key, old._replace(success_rate=rate, seen_at=now, attempts=old.attempts + 1))
 
     def gave_up(
         self, key: Key, now: float, words: str = "", *, whole_account: bool = False, seconds: float = inf
@@ -211,7 +209,7 @@ class Health:
         faults = old.faults + 1
         if old.attempts >= FAULTS_BEFORE_COOLING:
             faults = max(faults, FAULTS_BEFORE_COOLING)
-        self._records.put(key, replace(old, faults=faults))
+        self._records.put(key, old._replace(faults=faults))
         if faults >= FAULTS_BEFORE_COOLING:
             doublings = min(faults - FAULTS_BEFORE_COOLING, 16)
             longest = min(LONGEST_COOLING, max(MOST_OFTEN, seconds / FOR_NOTHING))
@@ -223,7 +221,7 @@ class Health:
     def limited(self, key: Key, now: float, seconds: float) -> None:
         """It wants to be left alone for so many seconds."""
         until = now + min(seconds, LONGEST_LIMIT)
-        self._records.put(key, replace(self._records.of(key), blocked_until=until, cause="rate limit"))
+        self._records.put(key, self._records.of(key)._replace(blocked_until=until, cause="rate limit"))
 
     def refused(
         self, key: Key, now: float, words: str, *, whole_account: bool, until_changed: bool = False
@@ -285,12 +283,12 @@ class Health:
             return "closed"
         if not vitals.tripped:
             return "open"
-        self._records.put(key, replace(vitals, probing=True))
+        self._records.put(key, vitals._replace(probing=True))
         return "probe"
 
     def release(self, key: Key) -> None:
         """The probe is over."""
-        self._records.put(key, replace(self._records.of(key), probing=False))
+        self._records.put(key, self._records.of(key)._replace(probing=False))
 
     def forget(self, account_ids: Collection[str]) -> None:
         """Drop what is known of these: their key or address is another one now."""
@@ -336,7 +334,7 @@ class Health:
         for model, (rate, seen_at) in standing.rates.items():
             key = (account_id, model)
             seen = min(seen_at - epoch, now)
-            self._records.put(key, replace(self._records.of(key), success_rate=rate, seen_at=seen))
+            self._records.put(key, self._records.of(key)._replace(success_rate=rate, seen_at=seen))
         if standing.doubted:
             self._doubted.add(account_id)
         number, requests, tokens = standing.today
@@ -348,7 +346,7 @@ class Health:
         old = self._records.of(place)
         self._records.put(
             place,
-            replace(old, blocked_until=until, cause=cause, words=words, faults=max(faults, old.faults)),
+            old._replace(blocked_until=until, cause=cause, words=words, faults=max(faults, old.faults)),
         )
 
     def _rooms(self, limits: Mapping[str, RateLimits], now: float) -> dict[str, Room]:

@@ -237,6 +237,7 @@ class _Tally:
         self.ttft: float | None = None
         self.usage: Mapping[str, Any] | None = None
         """As the provider told it last."""
+        self._told: Tokens | None = None
 
     def ask(self) -> None:
         """The provider is asked now; the time until here was ours."""
@@ -265,12 +266,14 @@ class _Tally:
         if self.ttft is None and self.bytes and part == "delta":
             self.ttft = self._clock() - self.start
         if (usage := data.get("usage")) and isinstance(usage, Mapping):
-            self.usage, self._bytes_told = usage, self.bytes
+            self.usage, self._told, self._bytes_told = usage, None, self.bytes
 
     @property
     def told(self) -> Tokens:
         """The counts that the provider told; 0 stands for those that it did not."""
-        return Tokens.of(self.usage) if self.usage else Tokens()
+        if self._told is None:
+            self._told = Tokens.of(self.usage) if self.usage else Tokens()
+        return self._told
 
     @property
     def is_up_to_date(self) -> bool:

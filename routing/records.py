@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
 
 from routing.vitals import BLANK, NO_MODELS, Allowance, Key, Vitals
 
@@ -49,7 +48,7 @@ class Records:
         for place in [*places]:
             if place in self.troubled:
                 old = self.of(place)
-                self.put(place, replace(old, blocked_until=0.0, cause=None, words="", attempts=0, faults=0))
+                self.put(place, old._replace(blocked_until=0.0, cause=None, words="", attempts=0, faults=0))
 
     def forget(self, account_ids: Collection[str]) -> None:
         """Drop what is known of these accounts."""

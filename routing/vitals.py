@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from routing.windows import Room
 
@@ -40,9 +40,11 @@ PAID_MODELS = "$"
 NO_MODELS = frozenset({WHOLE_ACCOUNT, PAID_MODELS})
 
 
-@dataclass(frozen=True, slots=True)
-class Vitals:
-    """What is known of one model at one account; None = not measured."""
+class Vitals(NamedTuple):
+    """What is known of one model at one account; None = not measured.
+
+    Each request makes four new ones of old ones, which takes a dataclass three times as long.
+    """
 
     ttft: float | None = None
     """Seconds to the first text or tool call of a stream, the reading of the prompt left out."""
