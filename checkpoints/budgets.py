@@ -111,6 +111,7 @@ _HOLD = Upsert(budget_holds, replace=True)
 _SPENT = select(budgets.c.spent_usd).where(
     budgets.c.scope == bindparam("scope"), budgets.c.day == bindparam("day")
 )
+_GIVE_BACK = delete(budget_holds).where(budget_holds.c.call_id.in_(bindparam("ids", expanding=True)))
 _KEYS: BindParameter[Any] = bindparam("keys", expanding=True)
 _ALL_SPENT = (
     select(budgets)
@@ -184,13 +185,13 @@ async def settle(connection: AsyncConnection, charges: Sequence[Charge], call_id
     """Count what calls cost, and give back what was held for them; within the caller's transaction."""
     sums: dict[Account, float] = defaultdict(float)
     for charge in charges:
-        for account in charge.accounts if charge.usd else ():
+        for account in charge.accounts:
             sums[account] += charge.usd
     rows = [{**_key(account), "spent_usd": sums[account]} for account in _in_order(sums)]
     if rows:
         await connection.execute(_ADD[connection.dialect.name], rows)
     if call_ids:
-        await connection.execute(delete(budget_holds).where(budget_holds.c.call_id.in_(call_ids)))
+        await connection.execute(_GIVE_BACK, {"ids": call_ids})
 
 
 async def _locked(connection: AsyncConnection, accounts: Sequence[Account]) -> dict[Account, float]:

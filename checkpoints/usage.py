@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -11,6 +12,7 @@ from sqlalchemy import (
     Integer,
     RowMapping,
     and_,
+    bindparam,
     cast,
     delete,
     func,
@@ -125,7 +127,9 @@ _NAMES: Mapping[Grouping, Any] = {
     "thread": usage.c.thread_id,
 }
 
-_STORED = tuple(each.name for each in fields(UsageRow) if each.name != "charged_usd")
+_STORED = (*(each.name for each in fields(UsageRow) if each.name != "charged_usd"), "day")
+_VALUES = attrgetter(*_STORED)
+_KNOWN = select(usage.c.call_id).where(usage.c.call_id.in_(bindparam("ids", expanding=True)))
 
 
 class UsageStore:
@@ -143,12 +147,14 @@ class UsageStore:
         async def operation(connection: AsyncConnection) -> None:
             new = await _unknown(connection, rows)
             if new:
-                await connection.execute(insert(usage), [_columns(row) for row in new])
+                columns = [dict(zip(_STORED, _VALUES(row), strict=True)) for row in new]
+                await connection.execute(insert(usage), columns)
             await settle(
                 connection,
                 [
                     Charge(row.principal, row.thread_id, row.day, row.charged_usd, row.provider, row.account)
                     for row in new
+                    if row.charged_usd
                 ],
                 [row.call_id for row in rows],
             )
@@ -178,13 +184,9 @@ class UsageStore:
 
 
 async def _unknown(connection: AsyncConnection, rows: Sequence[UsageRow]) -> list[UsageRow]:
-    known = select(usage.c.call_id).where(usage.c.call_id.in_([row.call_id for row in rows]))
-    found = set((await connection.execute(known)).scalars())
+    known = await connection.execute(_KNOWN, {"ids": [row.call_id for row in rows]})
+    found = set(known.scalars())
     return [row for row in rows if row.call_id not in found]
-
-
-def _columns(row: UsageRow) -> dict[str, Any]:
-    return {**{name: getattr(row, name) for name in _STORED}, "day": row.day}
 
 
 def _sum(row: RowMapping) -> UsageSum:
