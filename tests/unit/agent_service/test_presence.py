@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from agent_service.api.presence import while_present
+from agent_service.api.presence import UNHEARD_SECONDS, while_present
 
 
 class Client:
@@ -24,10 +24,11 @@ class Client:
         return await self.messages.get()
 
 
-def test_what_the_work_gives_is_given_and_nothing_listens_any_more() -> None:
+@pytest.mark.parametrize("seconds", [0, 2 * UNHEARD_SECONDS])
+def test_what_the_work_gives_is_given_and_nothing_listens_any_more(seconds: float) -> None:
     async def scenario() -> None:
         client = Client()
-        assert await while_present(client.receive, asyncio.sleep(0, "done")) == "done"
+        assert await while_present(client.receive, asyncio.sleep(seconds, "done")) == "done"
         await asyncio.sleep(0)
         assert len(asyncio.all_tasks()) == 1
 
