@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkpoints.database import Database
@@ -21,6 +21,15 @@ from checkpoints.threads import own_thread
 QuestionKind = Literal["question", "approval"]
 QuestionStatus = Literal["open", "answered", "cancelled", "expired"]
 _KNOWN = {"kind": get_args(QuestionKind), "status": get_args(QuestionStatus)}
+EXPIRED = select(threads.c.principal, threads.c.thread_id, threads.c.status).where(
+    threads.c.thread_id.in_(
+        select(questions.c.thread_id).where(
+            questions.c.expires_at < bindparam("now"), questions.c.status == "open"
+        )
+    )
+)
+"""The threads of questions that nobody answered in time. Were it to ask for those that wait, SQLite would go
+through all of them, every few seconds, instead of the index of what expires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +185,13 @@ class QuestionStore:
 
     async def expired(self) -> list[tuple[str, str]]:
         """Principal and id of the threads that wait for an answer which comes too late by now."""
-        query = (
-            select(threads.c.principal, threads.c.thread_id)
-            .join(questions, questions.c.thread_id == threads.c.thread_id)
-            .where(questions.c.expires_at < self._clock(), questions.c.status == "open")
-            .where(threads.c.status == "requires_human_input")
-            .distinct()
-        )
         async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
-        return [(row.principal, row.thread_id) for row in rows if is_text(row.thread_id)]
+            rows = (await connection.execute(EXPIRED, {"now": self._clock()})).all()
+        return [
+            (row.principal, row.thread_id)
+            for row in rows
+            if row.status == "requires_human_input" and is_text(row.thread_id)
+        ]
 
     async def withdraw(
         self,

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-SETTLED_SECONDS = 4.0
-"""By then the service has imported what runs need."""
+SETTLED_SECONDS = 8.0
+"""By then the service has imported what runs need, and looked through it for garbage once."""
 SERVE = (sys.executable, "-P", "-m", "agent_service", "serve", "--port", "0")
 
 

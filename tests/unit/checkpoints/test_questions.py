@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from checkpoints.errors import AlreadyAnswered, NotWaiting, QuestionOpen, ThreadBusy
 from checkpoints.idempotency import Finished
-from checkpoints.questions import Question
+from checkpoints.opening import open_database
+from checkpoints.questions import EXPIRED, Question
 from checkpoints.runs import Answer, Run
 from checkpoints.stores import Stores
 from tests.databases import Place
@@ -180,3 +182,17 @@ def test_only_questions_whose_time_is_over_expire(place: Place) -> None:
         assert (await stores.threads.get("p", "later")).status == "requires_human_input"
 
     with_stores(place, scenario)
+
+
+def test_what_expired_is_found_without_going_through_what_waits(tmp_path: Path) -> None:
+    async def plan() -> str:
+        async with open_database(tmp_path / "state.db") as database, database.read() as connection:
+            compiled = EXPIRED.compile(dialect=connection.dialect)
+            values = tuple((compiled.params | {"now": 1.0})[name] for name in compiled.positiontup or ())
+            rows = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)
+            return " ".join(row.detail for row in rows)
+
+    steps = asyncio.run(plan())
+    assert "questions_by_expiry" in steps
+    assert "threads_by_status" not in steps
+    assert "SCAN" not in steps
