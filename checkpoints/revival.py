@@ -40,6 +40,8 @@ _ORDINARY: dict[str, tuple[type, ...]] = {
     "status": (str,),
 }
 """The types of a message's fields that its validator leaves as they are, as far as a type can tell."""
+_set = object.__setattr__
+"""As pydantic's own `__setstate__` does it."""
 
 
 def _is_ordinary_ai(fields: dict[str, Any]) -> bool:
@@ -93,9 +95,6 @@ class _Class:
         _set(made, "__pydantic_private__", None)
         return made
 
-
-_set = object.__setattr__
-"""As pydantic itself gives a model its fields; a message's own method would validate them."""
 
 _KNOWN = {
     (known.kind.__module__, known.kind.__name__): known

@@ -58,12 +58,13 @@ _INTACT = {_SUM: 0, _CRC: 0x2144DF1C}
 REHASHED = 8
 """So many elements at the end of the part that looks unchanged are serialised again, in case something deep
 inside them was changed in place. LangGraph's nodes must not do that, but to the latest messages some do. Of
-an earlier message another content is seen, and nothing else."""
+an earlier message another content or id is seen, and nothing else; ids are given late by LangGraph itself."""
 REMEMBERED_LISTS = 32
 """How many channels' latest lists are kept in memory, to be compared with the next version."""
 
 
-_CONTENT = attrgetter("content")
+_LOOKED_AT = attrgetter("content", "id")
+"""Of a message."""
 
 
 class Stored(NamedTuple):
@@ -166,20 +167,20 @@ def list_kind(value: Any) -> str:
 
 
 def _faces(elements: list[Any]) -> list[Any]:
-    """What elements show of themselves, in a row: it tells which of them were changed in place since.
+    """What elements show of themselves, in a row: by this a change in place is noticed.
 
-    Of a message that is its content. At every step it is asked of thousands, and to look at all their fields
+    Of a message that is little. At every step it is asked of thousands, and to look at all their fields
     pushes the messages themselves out of the processor's cache, which the graph then reads in again.
     """
     if all(issubclass(kind, BaseMessage) for kind in {*map(type, elements)}):
-        return [*map(_CONTENT, elements)]
+        return [*map(_LOOKED_AT, elements)]
     return [*chain.from_iterable(map(_face, elements))]
 
 
 def _face(element: Any) -> list[Any]:
     """With the length, where that can change: what one loses must not look like the beginning of the next."""
     if isinstance(element, BaseMessage):
-        return [element.content]
+        return [_LOOKED_AT(element)]
     if isinstance(element, list):
         return [len(element), *element]
     held = element if isinstance(element, dict) else getattr(element, "__dict__", {})

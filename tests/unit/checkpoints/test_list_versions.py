@@ -28,6 +28,10 @@ def say(element: Any) -> None:
     element.content = "other"
 
 
+def name(element: Any) -> None:
+    element.id = "other"
+
+
 def note(element: Any) -> None:
     element.text = "other"
 
@@ -59,6 +63,7 @@ MAKERS: dict[str, Callable[[int], Any]] = {
     ("made", "change"),
     [
         ("message", say),
+        ("message", name),
         ("dict", put),
         ("dict", rename),
         ("dict", drop),
@@ -128,6 +133,16 @@ def test_what_was_changed_back_is_stored_again(made: str, change: Callable[[Any]
         last.content = before.content
     version = Encoder(SERDE).encode_list("4", elements, version)
     assert version.folded.root == Encoder(SERDE).encode_list("4", elements).folded.root
+
+
+def test_of_an_early_message_no_other_field_is_looked_at() -> None:
+    elements = [MAKERS["message"](at) for at in range(LENGTH)]
+    first = Encoder(SERDE).encode_list("1", elements)
+    for each in (elements[FAR_FROM_THE_END], elements[-1]):
+        each.name = "other"
+    second = Encoder(SERDE).encode_list("2", elements, first)
+    pairs = zip(second.folded.ids, first.folded.ids, strict=True)
+    assert [at for at, (new, old) in enumerate(pairs) if new != old] == [LENGTH - 1]
 
 
 @pytest.mark.parametrize("made", MAKERS)
