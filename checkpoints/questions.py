@@ -15,7 +15,7 @@ from checkpoints.database import Database
 from checkpoints.errors import StateDamaged
 from checkpoints.events import EventLog, NewEvent, StoredEvent
 from checkpoints.rows import check_row, is_text, understanding
-from checkpoints.tables import questions, runs, threads
+from checkpoints.tables import OPEN, questions, runs, threads
 from checkpoints.threads import own_thread
 
 QuestionKind = Literal["question", "approval"]
@@ -24,12 +24,12 @@ _KNOWN = {"kind": get_args(QuestionKind), "status": get_args(QuestionStatus)}
 EXPIRED = select(threads.c.principal, threads.c.thread_id, threads.c.status).where(
     threads.c.thread_id.in_(
         select(questions.c.thread_id).where(
-            questions.c.expires_at < bindparam("now"), questions.c.status == "open"
+            questions.c.expires_at < bindparam("now"), questions.c.status == OPEN
         )
     )
 )
-"""The threads of questions that nobody answered in time. Were it to ask for those that wait, SQLite would go
-through all of them, every few seconds, instead of the index of what expires."""
+"""The threads of open questions that nobody answered in time. If it asked for threads that wait, SQLite would
+go through all of these, every few seconds, instead of the index of what expires."""
 
 
 @dataclass(frozen=True, slots=True)

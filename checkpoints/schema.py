@@ -14,7 +14,7 @@ from checkpoints import graph_tables
 from checkpoints.errors import DatabaseUnusable
 from checkpoints.tables import metadata
 
-VERSION = 5
+VERSION = 6
 """Of the tables as `checkpoints.tables` and `checkpoints.graph_tables` describe them."""
 FIRST_OF_ALEMBIC = 3
 """Earlier ones are only found in SQLite files, which kept their version themselves."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
     Double,
     ForeignKeyConstraint,
     Index,
@@ -20,7 +21,9 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     false,
+    literal_column,
 )
 
 from checkpoints.columns import Prose, key
@@ -84,7 +87,9 @@ questions = Table(
     Column("expires_at", Double),
     PrimaryKeyConstraint("thread_id", "tool_call_id"),
 )
-_expiring = questions.c.expires_at.is_not(None)
+OPEN: ColumnElement[str] = literal_column("'open'")
+"""The status of open questions. SQLite uses their index only if a query spells it out as the index does."""
+_expiring = and_(questions.c.expires_at.is_not(None), questions.c.status == OPEN)
 Index("questions_by_expiry", questions.c.expires_at, sqlite_where=_expiring, postgresql_where=_expiring)
 
 blobs = Table(

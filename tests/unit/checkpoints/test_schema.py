@@ -161,7 +161,7 @@ def test_rows_of_version_2_survive(tmp_path: Path) -> None:
         assert added == (None, 0, 0)
 
 
-@pytest.mark.parametrize("number", [3, 4])
+@pytest.mark.parametrize("number", [3, 4, 5])
 def test_rows_of_later_versions_survive(number: int, tmp_path: Path) -> None:
     file = of_version(number, tmp_path / "state.db")
     before = {table: rows(file, table) for table in tables_of(file)}
@@ -171,7 +171,7 @@ def test_rows_of_later_versions_survive(number: int, tmp_path: Path) -> None:
     assert all(rows(file, table) == [] for table in tables_of(file) - before.keys())
 
 
-@pytest.mark.parametrize("number", [2, 3, 4])
+@pytest.mark.parametrize("number", [2, 3, 4, 5])
 def test_conversations_of_earlier_versions_are_read(number: int, tmp_path: Path) -> None:
     async def run() -> None:
         async with open_database(of_version(number, tmp_path / "state.db")) as database:
@@ -183,7 +183,7 @@ def test_conversations_of_earlier_versions_are_read(number: int, tmp_path: Path)
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("number", [3, 4])
+@pytest.mark.parametrize("number", [3, 4, 5])
 def test_an_earlier_postgresql_database_is_brought_up_to_date(
     number: int, postgresql: PostgresqlServer, tmp_path: Path
 ) -> None:
@@ -195,6 +195,8 @@ def test_an_earlier_postgresql_database_is_brought_up_to_date(
         with psycopg.connect(url.replace("+psycopg", "")) as connection:
             for statement in statements(of_version(number, tmp_path / "earlier.db")):
                 connection.execute(statement.encode())
+            if number >= 5:
+                connection.execute(graph_tables.WHOLE_ROWS.encode())
             connection.execute(f"INSERT INTO alembic_version VALUES ('{schema.name(number)}')".encode())
         assert looked_at(url, differences) == []
         whole_rows = looked_at(url, lambda connection: connection.execute(stored).scalar_one())
