@@ -129,7 +129,8 @@ _NAMES: Mapping[Grouping, Any] = {
 
 _STORED = (*(each.name for each in fields(UsageRow) if each.name != "charged_usd"), "day")
 _VALUES = attrgetter(*_STORED)
-_KNOWN = select(usage.c.call_id).where(usage.c.call_id.in_(bindparam("ids", expanding=True)))
+"""Of a row, what is stored of it."""
+_ALREADY = select(usage.c.call_id).where(usage.c.call_id.in_(bindparam("ids", expanding=True)))
 
 
 class UsageStore:
@@ -184,7 +185,7 @@ class UsageStore:
 
 
 async def _unknown(connection: AsyncConnection, rows: Sequence[UsageRow]) -> list[UsageRow]:
-    known = await connection.execute(_KNOWN, {"ids": [row.call_id for row in rows]})
+    known = await connection.execute(_ALREADY, {"ids": [row.call_id for row in rows]})
     found = set(known.scalars())
     return [row for row in rows if row.call_id not in found]
 

@@ -12,7 +12,7 @@ from starlette.types import Receive
 T = TypeVar("T")
 
 UNHEARD_SECONDS = 0.05
-"""So long nobody listens: for the quickest answers that took a twentieth of all that a request does."""
+"""So long nobody listens, and quicker work is done to its end: to listen took a twentieth of its CPU."""
 
 
 async def while_present(receive: Receive, work: Awaitable[T]) -> T:

@@ -153,15 +153,15 @@ class HttpProvider:
         return self._send(self._request("POST", url, encoded), patience, card.id)
 
     def _request(self, method: str, url: str, content: bytes | None = None) -> httpx.Request:
-        """As the client would build it, its headers merged and addresses parsed once instead of each time.
+        """Built without what the client would do each time: its headers are merged, addresses parsed once.
 
-        `Host` and `Content-Length` are left to aiohttp, which sets them in any case.
+        `Host` and `Content-Length` are left to aiohttp, which sets them where they are missing.
         """
         stream = httpx.ByteStream(content or b"")
         request = httpx.Request(
             method, _parsed(url), headers=self._headers, stream=stream, extensions=self._extensions
         )
-        request.read()
+        request.read()  # or the transport would take its content for a stream
         return request
 
     @contextlib.asynccontextmanager

@@ -18,9 +18,9 @@ from tests.benchmarks.service_process import SERVE, Reading, measure
 THREADS = 10_000
 ROUNDS = 3
 AT_ONCE = 500
-READER = (1, 2)
-"""Threads and descriptors of a connection to the database: how many there are at most is fixed, and one more
-or less is opened as the service's chores happen to meet at its start, with threads that wait and without."""
+THREADS_OF_READER, FILES_OF_READER = 1, 2
+"""Of a connection to the database: how many there are at most is fixed, and one more or less is opened as the
+service's chores happen to meet at its start, with threads that wait and without."""
 
 
 async def _make_threads(file: Path) -> None:
@@ -58,6 +58,6 @@ def test_waiting_threads_cost_nothing(tmp_path: Path) -> None:
             f"{name:14} first 200 after {each.seconds:.2f} s, idle {each.mebibytes:.0f} MiB, "
             f"{each.threads} threads, {each.files} descriptors, {each.cpu_percent:.1f} % CPU\n"
         )
-    assert abs(full.threads - empty.threads) <= READER[0]
-    assert abs(full.files - empty.files) <= READER[1]
+    assert abs(full.threads - empty.threads) <= THREADS_OF_READER
+    assert abs(full.files - empty.files) <= FILES_OF_READER
     assert full.mebibytes - empty.mebibytes < 3
