@@ -58,13 +58,12 @@ _INTACT = {_SUM: 0, _CRC: 0x2144DF1C}
 REHASHED = 8
 """So many elements at the end of the part that looks unchanged are serialised again, in case something deep
 inside them was changed in place. LangGraph's nodes must not do that, but to the latest messages some do. Of
-an earlier message another content or id is seen, and nothing else; ids are given late by LangGraph itself."""
+an earlier message another content is seen, or an id where there was none, and nothing else."""
 REMEMBERED_LISTS = 32
 """How many channels' latest lists are kept in memory, to be compared with the next version."""
 
 
-_LOOKED_AT = attrgetter("content", "id")
-"""Of a message."""
+_CONTENT = attrgetter("content")
 
 
 class Stored(NamedTuple):
@@ -82,6 +81,8 @@ class Remembered:
     objects: list[Any]
     faces: list[Any]
     """What these showed of themselves, one after the other."""
+    unnamed: list[int]
+    """Where messages without an id are. LangGraph gives them one in place when their stream is asked for."""
     folded: Folded
 
 
@@ -131,6 +132,8 @@ class Encoder:
         before = len(earlier.objects) if earlier else 0
         faces = _faces(objects[:before])
         same = _unchanged(objects, faces, earlier) if earlier else 0
+        unnamed = [at for at in earlier.unnamed if at < same] if earlier else []
+        same = next((at for at in unnamed if not _is_unnamed(objects[at])), same)
         faces += _faces(objects[before:])
         old = earlier.folded.ids if earlier else []
         ids = old[: max(0, same - REHASHED)]
@@ -141,9 +144,11 @@ class Encoder:
             ids.append(self._item(kind, data, known))
             if kept == position and ids[position] == known:
                 kept += 1
+        unnamed = [at for at in unnamed if at < kept]
+        unnamed += [at for at, each in enumerate(objects[kept:], kept) if _is_unnamed(each)]
         folded = fold(ids, earlier.folded if earlier else None, kept)
         self.items |= {node: Stored(NODE, children) for node, children in folded.new_nodes.items()}
-        return Remembered(version, objects, faces, folded)
+        return Remembered(version, objects, faces, unnamed, folded)
 
     def _item(self, kind: str, data: bytes, known: bytes | None = None) -> bytes:
         name = address(kind, data)
@@ -173,18 +178,22 @@ def _faces(elements: list[Any]) -> list[Any]:
     pushes the messages themselves out of the processor's cache, which the graph then reads in again.
     """
     if all(issubclass(kind, BaseMessage) for kind in {*map(type, elements)}):
-        return [*map(_LOOKED_AT, elements)]
+        return [*map(_CONTENT, elements)]
     return [*chain.from_iterable(map(_face, elements))]
 
 
 def _face(element: Any) -> list[Any]:
     """With the length, where that can change: what one loses must not look like the beginning of the next."""
     if isinstance(element, BaseMessage):
-        return [_LOOKED_AT(element)]
+        return [element.content]
     if isinstance(element, list):
         return [len(element), *element]
     held = element if isinstance(element, dict) else getattr(element, "__dict__", {})
     return [len(held), *held.keys(), *held.values()]
+
+
+def _is_unnamed(element: Any) -> bool:
+    return isinstance(element, BaseMessage) and element.id is None
 
 
 def _unchanged(objects: list[Any], faces: list[Any], earlier: Remembered) -> int:

@@ -28,10 +28,6 @@ def say(element: Any) -> None:
     element.content = "other"
 
 
-def name(element: Any) -> None:
-    element.id = "other"
-
-
 def note(element: Any) -> None:
     element.text = "other"
 
@@ -63,7 +59,6 @@ MAKERS: dict[str, Callable[[int], Any]] = {
     ("made", "change"),
     [
         ("message", say),
-        ("message", name),
         ("dict", put),
         ("dict", rename),
         ("dict", drop),
@@ -133,6 +128,18 @@ def test_what_was_changed_back_is_stored_again(made: str, change: Callable[[Any]
         last.content = before.content
     version = Encoder(SERDE).encode_list("4", elements, version)
     assert version.folded.root == Encoder(SERDE).encode_list("4", elements).folded.root
+
+
+def test_an_id_that_messages_get_late_is_stored() -> None:
+    elements = [
+        HumanMessage(f"says {at}", id=None if at % 5 == FAR_FROM_THE_END else "x") for at in range(LENGTH)
+    ]
+    version = Encoder(SERDE).encode_list("1", elements)
+    for at in (FAR_FROM_THE_END, 13, 33):
+        elements.append(HumanMessage("and more"))
+        elements[at].id = "late"
+        version = Encoder(SERDE).encode_list(f"after {at}", elements, version)
+        assert version.folded.ids == Encoder(SERDE).encode_list("alone", elements).folded.ids
 
 
 def test_of_an_early_message_no_other_field_is_looked_at() -> None:
